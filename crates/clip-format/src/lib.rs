@@ -1,0 +1,1 @@
+//! What a checkpoint is: families, canonical config, weight mapping, safetensors and pickle.

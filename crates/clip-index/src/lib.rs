@@ -1,0 +1,1 @@
+//! The exact score-and-rank kernel.

@@ -1,0 +1,1 @@
+//! The ModelZoo: one backbone a file; opens and saves a model.

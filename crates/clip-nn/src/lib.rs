@@ -1,0 +1,1 @@
+//! Encoder contracts, layers, parameters, the zoo, and the pipeline: everything that shows a tensor.

@@ -1,0 +1,1 @@
+//! CLIP byte-pair encoding and Chinese WordPiece.

@@ -1,0 +1,1 @@
+//! Trainer, objectives, schedules, checkpoints, observers.
