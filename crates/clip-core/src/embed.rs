@@ -17,7 +17,10 @@ impl Embeddings {
     /// Embeddings of given values; an error if they are no whole number of rows.
     pub fn new(data: Vec<f32>, dim: usize) -> Result<Self> {
         if dim == 0 || !data.len().is_multiple_of(dim) {
-            return Err(Error::invalid(format!("{} values are no rows of {dim} dimensions", data.len())));
+            return Err(Error::invalid(format!(
+                "{} values are no rows of {dim} dimensions",
+                data.len()
+            )));
         }
         Ok(Self { data, dim })
     }
@@ -78,7 +81,10 @@ impl Embeddings {
             self.dim = other.dim;
         }
         if !other.is_empty() && self.dim != other.dim {
-            return Err(Error::invalid(format!("cannot join rows of {} and {} dimensions", self.dim, other.dim)));
+            return Err(Error::invalid(format!(
+                "cannot join rows of {} and {} dimensions",
+                self.dim, other.dim
+            )));
         }
         self.data.extend_from_slice(&other.data);
         Ok(())

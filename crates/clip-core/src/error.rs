@@ -61,7 +61,13 @@ struct Inner {
 impl Error {
     /// An error of a kind, with one sentence that says what is wrong.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        let inner = Inner { kind, what: what.into(), place: Place::default(), remedy: None, source: None };
+        let inner = Inner {
+            kind,
+            what: what.into(),
+            place: Place::default(),
+            remedy: None,
+            source: None,
+        };
         Self { inner: Box::new(inner) }
     }
 
@@ -108,7 +114,9 @@ impl Error {
             Io::IsADirectory | Io::NotADirectory | Io::InvalidData | Io::UnexpectedEof => (Kind::Invalid, None),
             _ => (Kind::Unavailable, None),
         };
-        let mut error = Self::new(kind, format!("cannot {doing}: {source}")).file(file).source(source);
+        let mut error = Self::new(kind, format!("cannot {doing}: {source}"))
+            .file(file)
+            .source(source);
         error.inner.remedy = remedy.map(Into::into);
         error
     }
@@ -118,7 +126,9 @@ impl Error {
     pub fn from_panic(panic: Box<dyn Any + Send>) -> Self {
         let text = match panic.downcast::<String>() {
             Ok(text) => *text,
-            Err(other) => other.downcast::<&str>().map_or_else(|_| "unknown panic".into(), |text| (*text).to_owned()),
+            Err(other) => other
+                .downcast::<&str>()
+                .map_or_else(|_| "unknown panic".into(), |text| (*text).to_owned()),
         };
         let lower = text.to_lowercase();
         let first = text.lines().next().unwrap_or("unknown panic").trim().to_owned();
@@ -186,7 +196,9 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { what, place, remedy, .. } = &*self.inner;
+        let Inner {
+            what, place, remedy, ..
+        } = &*self.inner;
         let mut parts = Vec::new();
         parts.extend(place.file.as_ref().map(|file| file.display().to_string()));
         parts.extend(place.row.map(|row| format!("row {row}")));

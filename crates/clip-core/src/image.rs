@@ -75,7 +75,10 @@ impl Image {
         if let Raster::Palette { indices, colours } = &raster
             && indices.iter().any(|&index| usize::from(index) >= colours.len())
         {
-            return Err(Error::invalid(format!("a pixel points past the palette of {} colours", colours.len())));
+            return Err(Error::invalid(format!(
+                "a pixel points past the palette of {} colours",
+                colours.len()
+            )));
         }
         Ok(Self { width, height, raster })
     }
@@ -132,7 +135,10 @@ pub struct PixelBatch {
 impl PixelBatch {
     /// A batch of zeros.
     pub fn zeros(batch: usize, size: [usize; 2]) -> Self {
-        Self { data: vec![0.0; batch * 3 * size[0] * size[1]], size }
+        Self {
+            data: vec![0.0; batch * 3 * size[0] * size[1]],
+            size,
+        }
     }
 
     /// A batch of given pixels; an error if they are no whole number of pictures.
@@ -140,7 +146,10 @@ impl PixelBatch {
         let row = 3 * size[0] * size[1];
         if row == 0 || !data.len().is_multiple_of(row) {
             let [height, width] = size;
-            return Err(Error::invalid(format!("{} values are no pictures of [3, {height}, {width}]", data.len())));
+            return Err(Error::invalid(format!(
+                "{} values are no pictures of [3, {height}, {width}]",
+                data.len()
+            )));
         }
         Ok(Self { data, size })
     }

@@ -69,7 +69,9 @@ impl Order for UniqueBy {
         let batch = plan.batch.max(1);
         // Rows that clash with the batch being filled wait; the longest waiting is tried first in the next batch.
         let mut waiting: VecDeque<(u64, Option<Id>)> = VecDeque::new();
-        let mut fresh = order.into_iter().map(|row| Ok((row, table.label(row as usize, &self.column)?)));
+        let mut fresh = order
+            .into_iter()
+            .map(|row| Ok((row, table.label(row as usize, &self.column)?)));
         let mut taken = Vec::with_capacity(table.rows());
         loop {
             let mut values = HashSet::new();
@@ -169,10 +171,18 @@ impl PairSource for Shuffled {
         } else {
             let share = batch / world;
             let own = plan.rank as usize * share..(plan.rank as usize + 1) * share;
-            rows.into_iter().enumerate().filter(|(at, _)| own.contains(&(at % batch))).map(|(_, row)| row).collect()
+            rows.into_iter()
+                .enumerate()
+                .filter(|(at, _)| own.contains(&(at % batch)))
+                .map(|(_, row)| row)
+                .collect()
         };
         let taken = usize::try_from(from.taken).unwrap_or(usize::MAX).min(rows.len());
-        Ok(Box::new(TableStream { table: Arc::clone(&self.table), rows, taken }))
+        Ok(Box::new(TableStream {
+            table: Arc::clone(&self.table),
+            rows,
+            taken,
+        }))
     }
 }
 
@@ -194,7 +204,10 @@ impl Iterator for TableStream {
 
 impl PairStream for TableStream {
     fn reached(&self) -> Position {
-        Position { taken: self.taken as u64, state: serde_json::Value::Null }
+        Position {
+            taken: self.taken as u64,
+            state: serde_json::Value::Null,
+        }
     }
 }
 
@@ -221,7 +234,13 @@ mod tests {
     }
 
     fn plan(seed: u64, batch: usize) -> Plan {
-        Plan { seed, epoch: 0, rank: 0, world: 1, batch }
+        Plan {
+            seed,
+            epoch: 0,
+            rank: 0,
+            world: 1,
+            batch,
+        }
     }
 
     proptest! {
@@ -266,17 +285,36 @@ mod tests {
     #[test]
     fn half_the_batches_come_from_one_value() {
         let table = Groups((0..64).map(|row| 1 + row % 4).collect());
-        let rows = BatchBy { column: "category".into(), probability: 0.5 }.rows(&table, &plan(1, 8)).unwrap();
-        let pure = rows.chunks(8).filter(|rows| rows.iter().all(|&r| table.0[r as usize] == table.0[rows[0] as usize]));
+        let rows = BatchBy {
+            column: "category".into(),
+            probability: 0.5,
+        }
+        .rows(&table, &plan(1, 8))
+        .unwrap();
+        let pure = rows
+            .chunks(8)
+            .filter(|rows| rows.iter().all(|&r| table.0[r as usize] == table.0[rows[0] as usize]));
         assert_eq!(pure.count(), 4);
     }
 
     #[test]
     fn ranks_share_a_batch() {
         let source = Shuffled::new(Arc::new(Groups(vec![0; 8])), Arc::new(InOrder));
-        let mut rank = source.start(Plan { rank: 1, world: 2, ..plan(0, 4) }, &Position::default()).unwrap();
+        let mut rank = source
+            .start(
+                Plan {
+                    rank: 1,
+                    world: 2,
+                    ..plan(0, 4)
+                },
+                &Position::default(),
+            )
+            .unwrap();
         let rows = std::iter::from_fn(|| rank.next()).map(|row| row.unwrap_err().to_string());
-        assert_eq!(rows.collect::<Vec<_>>(), [2, 3, 6, 7].map(|row| format!("row {row} is never opened")));
+        assert_eq!(
+            rows.collect::<Vec<_>>(),
+            [2, 3, 6, 7].map(|row| format!("row {row} is never opened"))
+        );
         assert_eq!(rank.reached().taken, 4);
     }
 }

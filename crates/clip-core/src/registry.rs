@@ -27,7 +27,10 @@ pub struct Registry<T> {
 impl<T> Registry<T> {
     /// An empty table of parts of a kind, which messages name.
     pub fn new(kind: &'static str) -> Self {
-        Self { kind, parts: BTreeMap::new() }
+        Self {
+            kind,
+            parts: BTreeMap::new(),
+        }
     }
 
     /// Adds a part. A second part of the same name is an error.
@@ -43,7 +46,11 @@ impl<T> Registry<T> {
     /// The part of a name; an unknown name is an error that lists the known ones.
     pub fn get(&self, name: &str) -> Result<&T> {
         self.parts.get(name).ok_or_else(|| {
-            let known = if self.parts.is_empty() { "none".to_owned() } else { self.names().collect::<Vec<_>>().join(", ") };
+            let known = if self.parts.is_empty() {
+                "none".to_owned()
+            } else {
+                self.names().collect::<Vec<_>>().join(", ")
+            };
             Error::not_found(format!("unknown {} `{name}`; known: {known}", self.kind))
         })
     }

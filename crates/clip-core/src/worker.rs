@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::{
-    Embedder, Embeddings, Error, ImageTransform, ModelInfo, PixelBatch, Result, TokenBatch, Tokenizer,
-};
+use crate::{Embedder, Embeddings, Error, ImageTransform, ModelInfo, PixelBatch, Result, TokenBatch, Tokenizer};
 
 /// How an [`EmbedWorker`] gathers requests into batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +22,11 @@ pub struct WorkerOptions {
 
 impl Default for WorkerOptions {
     fn default() -> Self {
-        Self { batch: 64, wait: Duration::from_millis(2), queue: 1024 }
+        Self {
+            batch: 64,
+            wait: Duration::from_millis(2),
+            queue: 1024,
+        }
     }
 }
 
@@ -112,7 +114,9 @@ impl EmbedWorker {
             tokenizer: OnceLock::new(),
             transform: OnceLock::new(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     fn ask<T>(&self, request: impl FnOnce(Sender<Result<T>>) -> Request) -> Result<T> {
@@ -139,11 +143,17 @@ impl Embedder for EmbedWorker {
     }
 
     fn tokenizer(&self) -> Result<Arc<dyn Tokenizer>> {
-        self.shared.tokenizer.get_or_init(|| self.ask(Request::Tokenizer)).clone()
+        self.shared
+            .tokenizer
+            .get_or_init(|| self.ask(Request::Tokenizer))
+            .clone()
     }
 
     fn transform(&self) -> Result<Arc<dyn ImageTransform>> {
-        self.shared.transform.get_or_init(|| self.ask(Request::Transform)).clone()
+        self.shared
+            .transform
+            .get_or_init(|| self.ask(Request::Transform))
+            .clone()
     }
 
     fn embed_tokens(&self, tokens: &TokenBatch) -> Result<Embeddings> {
@@ -165,8 +175,9 @@ fn serve(embedder: &dyn Embedder, inbox: &Receiver<Request>, options: WorkerOpti
         if !waiting.is_empty() {
             gather(embedder, inbox, options, &mut waiting);
         }
-        let (texts, images): (Vec<_>, Vec<_>) =
-            waiting.into_iter().partition(|(input, _)| matches!(input, Input::Tokens(_)));
+        let (texts, images): (Vec<_>, Vec<_>) = waiting
+            .into_iter()
+            .partition(|(input, _)| matches!(input, Input::Tokens(_)));
         run_texts(embedder, texts, options.batch);
         run_images(embedder, images, options.batch);
     }
@@ -225,9 +236,12 @@ fn run_rows(
             }
             Ok(rows) => {
                 let error = Error::internal(format!("the engine gave {} rows for {}", rows.len(), part.len()));
-                part.iter().for_each(|&(request, _)| outputs[request] = Err(error.clone()));
+                part.iter()
+                    .for_each(|&(request, _)| outputs[request] = Err(error.clone()));
             }
-            Err(error) => part.iter().for_each(|&(request, _)| outputs[request] = Err(error.clone())),
+            Err(error) => part
+                .iter()
+                .for_each(|&(request, _)| outputs[request] = Err(error.clone())),
         }
     }
     for ((_, reply), output) in requests.into_iter().zip(outputs) {
@@ -247,8 +261,11 @@ fn run_texts(embedder: &dyn Embedder, waiting: Vec<Waiting>, batch: usize) {
         .map(|(rows, tokens, reply)| (tokens, (rows, reply)))
         .unzip();
     let rows: Vec<Vec<&[u32]>> = inputs.iter().map(|tokens| tokens.rows().collect()).collect();
-    let mut order: Vec<(usize, usize)> =
-        rows.iter().enumerate().flat_map(|(request, rows)| (0..rows.len()).map(move |row| (request, row))).collect();
+    let mut order: Vec<(usize, usize)> = rows
+        .iter()
+        .enumerate()
+        .flat_map(|(request, rows)| (0..rows.len()).map(move |row| (request, row)))
+        .collect();
     order.sort_by_key(|&(request, row)| std::cmp::Reverse(rows[request][row].len()));
     run_rows(requests, &order, batch, |part| {
         embedder.embed_tokens(&part.iter().map(|&(request, row)| rows[request][row]).collect())
@@ -266,13 +283,23 @@ fn run_images(embedder: &dyn Embedder, waiting: Vec<Waiting>, batch: usize) {
         }
     }
     for (size, group) in groups {
-        let (inputs, requests): (Vec<PixelBatch>, Vec<_>) =
-            group.into_iter().map(|(pixels, reply)| (pixels.len(), pixels, reply)).map(|(n, p, r)| (p, (n, r))).unzip();
+        let (inputs, requests): (Vec<PixelBatch>, Vec<_>) = group
+            .into_iter()
+            .map(|(pixels, reply)| (pixels.len(), pixels, reply))
+            .map(|(n, p, r)| (p, (n, r)))
+            .unzip();
         let rows: Vec<Vec<&[f32]>> = inputs.iter().map(|pixels| pixels.rows().collect()).collect();
-        let order: Vec<(usize, usize)> =
-            rows.iter().enumerate().flat_map(|(request, rows)| (0..rows.len()).map(move |row| (request, row))).collect();
+        let order: Vec<(usize, usize)> = rows
+            .iter()
+            .enumerate()
+            .flat_map(|(request, rows)| (0..rows.len()).map(move |row| (request, row)))
+            .collect();
         run_rows(requests, &order, batch, |part| {
-            let data = part.iter().flat_map(|&(request, row)| rows[request][row]).copied().collect();
+            let data = part
+                .iter()
+                .flat_map(|&(request, row)| rows[request][row])
+                .copied()
+                .collect();
             embedder.embed_pixels(&PixelBatch::new(data, size)?)
         });
     }
@@ -303,7 +330,11 @@ mod tests {
         }
 
         fn vocabulary(&self) -> Vocabulary {
-            Vocabulary { size: 256, mask: None, special: vec![] }
+            Vocabulary {
+                size: 256,
+                mask: None,
+                special: vec![],
+            }
         }
     }
 
@@ -328,7 +359,13 @@ mod tests {
             assert!(tokens.rows().all(|row| !row.contains(&13)), "thirteen");
             self.batches.lock().unwrap().push(tokens.len());
             let longest = tokens.longest() as f32;
-            Embeddings::new(tokens.rows().flat_map(|row| [row.iter().sum::<u32>() as f32, longest]).collect(), 2)
+            Embeddings::new(
+                tokens
+                    .rows()
+                    .flat_map(|row| [row.iter().sum::<u32>() as f32, longest])
+                    .collect(),
+                2,
+            )
         }
 
         fn embed_pixels(&self, pixels: &PixelBatch) -> Result<Embeddings> {
@@ -346,13 +383,19 @@ mod tests {
             context_length: 8,
             image_size: [1, 1],
         };
-        let sums = Sums { info, batches: Arc::clone(&batches) };
+        let sums = Sums {
+            info,
+            batches: Arc::clone(&batches),
+        };
         (EmbedWorker::new(Box::new(sums), options).unwrap(), batches)
     }
 
     #[test]
     fn rows_come_back_in_order_and_like_lengths_go_together() {
-        let (worker, batches) = worker(WorkerOptions { batch: 2, ..WorkerOptions::default() });
+        let (worker, batches) = worker(WorkerOptions {
+            batch: 2,
+            ..WorkerOptions::default()
+        });
         let rows: [&[u32]; 4] = [&[1], &[2, 2, 2], &[3], &[4, 4, 4]];
         let out = worker.embed_tokens(&rows.into_iter().collect()).unwrap();
         assert_eq!(out.data(), [1.0, 1.0, 6.0, 3.0, 3.0, 1.0, 12.0, 3.0]);
@@ -362,7 +405,11 @@ mod tests {
     #[test]
     fn callers_share_batches() {
         let wait = Duration::from_secs(5);
-        let (worker, batches) = worker(WorkerOptions { batch: 4, wait, ..WorkerOptions::default() });
+        let (worker, batches) = worker(WorkerOptions {
+            batch: 4,
+            wait,
+            ..WorkerOptions::default()
+        });
         thread::scope(|scope| {
             for id in 1..=4u32 {
                 let worker = worker.clone();
@@ -383,20 +430,32 @@ mod tests {
         assert_eq!((error.kind(), error.what()), (Kind::Internal, "thirteen"));
         assert_eq!(worker.embed_texts(&["A"]).unwrap().row(0), [65.0, 1.0]);
         assert_eq!(worker.id().unwrap(), "sums");
-        assert_eq!(worker.embed_images(&[] as &[Image]).unwrap_err().what(), "no pictures here");
+        assert_eq!(
+            worker.embed_images(&[] as &[Image]).unwrap_err().what(),
+            "no pictures here"
+        );
     }
 
     #[test]
     fn pixels_of_two_sizes_do_not_mix() {
         let (worker, _) = worker(WorkerOptions::default());
-        let small = worker.embed_pixels(&PixelBatch::new(vec![7.0; 3], [1, 1]).unwrap()).unwrap();
-        let large = worker.embed_pixels(&PixelBatch::new(vec![9.0; 24], [2, 2]).unwrap()).unwrap();
-        assert_eq!((small.row(0), large.data()), (&[7.0, 3.0][..], &[9.0, 12.0, 9.0, 12.0][..]));
+        let small = worker
+            .embed_pixels(&PixelBatch::new(vec![7.0; 3], [1, 1]).unwrap())
+            .unwrap();
+        let large = worker
+            .embed_pixels(&PixelBatch::new(vec![9.0; 24], [2, 2]).unwrap())
+            .unwrap();
+        assert_eq!(
+            (small.row(0), large.data()),
+            (&[7.0, 3.0][..], &[9.0, 12.0, 9.0, 12.0][..])
+        );
     }
 
     #[test]
     fn an_embedder_that_cannot_be_made_says_why() {
-        let error = EmbedWorker::start(|| Err(Error::not_found("no weights")), WorkerOptions::default()).err().unwrap();
+        let error = EmbedWorker::start(|| Err(Error::not_found("no weights")), WorkerOptions::default())
+            .err()
+            .unwrap();
         assert_eq!(error.what(), "no weights");
     }
 }

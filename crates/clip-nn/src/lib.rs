@@ -1,1 +1,29 @@
-//! Encoder contracts, layers, parameters, the zoo, and the pipeline: everything that shows a tensor.
+//! Everything that shows a tensor: encoder contracts, layers, parameters, the zoo, and the pipeline.
+//!
+//! To add a backbone or an objective depend on this crate alone: it re-exports `clip_core`, `tch` and `serde`, so that
+//! versions cannot clash (`#[serde(crate = "clip_nn::serde")]` on your config).
+
+mod door;
+mod dual;
+mod encoder;
+mod gradient;
+pub mod layers;
+mod objective;
+mod parameters;
+mod params;
+mod pipeline;
+mod zoo;
+
+pub use door::{door, quiet};
+pub use dual::{DualEncoder, Encoded, ImageInput, TextInput, unit_rows};
+pub use encoder::{ImageBackbone, ImageEncoder, Pass, TextBackbone, TextEncoder, Tokens, TowerOutput};
+pub use gradient::with_gradient;
+pub use objective::{Context, Features, ModelShape, Needs, Objective, ObjectiveKind, Terms, View};
+pub use parameters::{Parameter, Parameters};
+pub use params::{Fresh, Init, ParamOptions, Params, Role, WeightSource};
+pub use pipeline::{Pipeline, Preparation, pad, pixels};
+pub use zoo::{ObjectiveEntry, OpenTokenizer, Zoo};
+
+pub use clip_core;
+pub use serde;
+pub use tch;

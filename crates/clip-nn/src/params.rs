@@ -1,0 +1,372 @@
+//! A cursor over the names of a model's tensors, in place of tch's `VarStore`.
+//!
+//! `VarStore` draws random numbers for every weight before it loads one, renames a duplicate in silence, has no stable
+//! order and takes over the file's type. Here a tensor is loaded where there is one and initialised only where a model
+//! starts fresh; each name is given out once; the order is the order of building; the type is ours.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::rc::Rc;
+
+use clip_core::{Error, Id, Result};
+use tch::{Device, Kind, Tensor};
+
+use crate::parameters::{Parameter, Parameters};
+
+/// Where loaded tensors come from.
+pub trait WeightSource {
+    /// The names there are.
+    fn names(&self) -> Vec<String>;
+
+    /// The tensor of a name, `None` where there is none. Its type and device are the caller's to choose.
+    fn tensor(&self, name: &str) -> Result<Option<Tensor>>;
+}
+
+/// What a parameter is: decides weight decay, rates and locks, which read this and not names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// A matrix or a convolution kernel.
+    Weight,
+    /// Added to a layer's output.
+    Bias,
+    /// Scale or shift of a norm.
+    Norm,
+    /// A table of vectors: tokens, positions, the class token.
+    Embedding,
+    /// The temperature or the bias of the similarities.
+    Scale,
+    /// Never trained: statistics.
+    Buffer,
+}
+
+/// How a tensor starts where nothing is loaded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// All one value.
+    Constant(f64),
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f64),
+    /// Uniform between −bound and bound.
+    Uniform(f64),
+}
+
+/// Which tensors may start fresh; any other that is missing is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Fresh {
+    /// None: the strict rule for checkpoints.
+    #[default]
+    Nothing,
+    /// All: a model from scratch.
+    Everything,
+    /// Those whose names begin so, at a dot: `["image_projection", "logit_scale"]`.
+    Under(Vec<String>),
+}
+
+/// How parameters are made.
+#[derive(Debug, Clone)]
+pub struct ParamOptions {
+    /// Where they live.
+    pub device: Device,
+    /// Decides the values of fresh ones, each by its name: order does not matter.
+    pub seed: u64,
+    /// Which may start fresh.
+    pub fresh: Fresh,
+    /// Whether they are for training: copied out of mapped files, with gradients. Otherwise loaded tensors may lie in
+    /// the mapped file.
+    pub trainable: bool,
+}
+
+impl Default for ParamOptions {
+    fn default() -> Self {
+        Self {
+            device: Device::Cpu,
+            seed: 0,
+            fresh: Fresh::Nothing,
+            trainable: false,
+        }
+    }
+}
+
+struct Shared {
+    source: Option<Box<dyn WeightSource>>,
+    options: ParamOptions,
+    parameters: Vec<Parameter>,
+    seen: BTreeSet<String>,
+    missing: Vec<String>,
+    wrong: Vec<String>,
+}
+
+/// A cursor over names. Clones and [`at`](Self::at) share one list; not `Send`, since it lives only while building.
+///
+/// ```
+/// use clip_nn::{Fresh, Init, ParamOptions, Params, Role};
+/// let params = Params::new(None, ParamOptions { fresh: Fresh::Everything, ..Default::default() });
+/// let weight = params.at("blocks").at(0).tensor("weight", &[4, 3], Role::Weight, Init::Normal(0.02));
+/// assert_eq!(weight.size(), [4, 3]);
+/// assert_eq!(params.finish()?.iter().next().unwrap().name, "blocks.0.weight");
+/// # Ok::<(), clip_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Params {
+    shared: Rc<RefCell<Shared>>,
+    prefix: String,
+    layer: Option<u32>,
+}
+
+impl Params {
+    /// A cursor at the root.
+    pub fn new(source: Option<Box<dyn WeightSource>>, options: ParamOptions) -> Self {
+        let shared = Shared {
+            source,
+            options,
+            parameters: Vec::new(),
+            seen: BTreeSet::new(),
+            missing: Vec::new(),
+            wrong: Vec::new(),
+        };
+        Self {
+            shared: Rc::new(RefCell::new(shared)),
+            prefix: String::new(),
+            layer: None,
+        }
+    }
+
+    /// The cursor one name deeper.
+    #[must_use]
+    pub fn at(&self, name: impl Display) -> Self {
+        Self {
+            prefix: self.full(&name.to_string()),
+            ..self.clone()
+        }
+    }
+
+    /// The cursor with a depth noted: 0 for embeddings, `i + 1` for block `i`. Layer-wise rates and locks read it.
+    #[must_use]
+    pub fn layer(&self, layer: u32) -> Self {
+        Self {
+            layer: Some(layer),
+            ..self.clone()
+        }
+    }
+
+    fn full(&self, name: &str) -> String {
+        if self.prefix.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.prefix)
+        }
+    }
+
+    /// The tensor of a name, f32, of exactly this shape. Never fails: what is missing or of a wrong shape is noted,
+    /// zeros stand in, and [`finish`](Self::finish) reports everything at once.
+    pub fn tensor(&self, name: &str, shape: &[i64], role: Role, init: Init) -> Tensor {
+        let name = self.full(name);
+        let mut shared = self.shared.borrow_mut();
+        if !shared.seen.insert(name.clone()) {
+            shared.wrong.push(format!("{name}: asked for twice"));
+        }
+        let tensor = match shared.load(&name, shape) {
+            Found::Loaded(tensor) => tensor,
+            Found::Fresh => draw(&name, shape, init, &shared.options),
+            Found::Fault(fault) => {
+                match fault {
+                    Fault::Missing(text) => shared.missing.push(text),
+                    Fault::Wrong(text) => shared.wrong.push(text),
+                }
+                Tensor::zeros(shape, (Kind::Float, shared.options.device))
+            }
+        };
+        let tensor = tensor.set_requires_grad(shared.options.trainable && role != Role::Buffer);
+        let kept = tensor.shallow_clone();
+        shared.parameters.push(Parameter {
+            name,
+            tensor: kept,
+            role,
+            layer: self.layer,
+        });
+        tensor
+    }
+
+    /// Ends building: all parameters in the order they were asked for, or one error that lists everything missing, of a
+    /// wrong shape, and unexpected.
+    pub fn finish(self) -> Result<Parameters> {
+        let mut shared = self.shared.borrow_mut();
+        let unexpected: Vec<String> = match &shared.source {
+            Some(source) => source
+                .names()
+                .into_iter()
+                .filter(|name| !shared.seen.contains(name))
+                .collect(),
+            None => Vec::new(),
+        };
+        let report = [
+            ("missing", &shared.missing),
+            ("wrong", &shared.wrong),
+            ("unexpected", &unexpected),
+        ]
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(what, names)| format!("{what} ({}): {}", names.len(), shortened(names)))
+        .collect::<Vec<_>>();
+        if report.is_empty() {
+            return Ok(Parameters::new(std::mem::take(&mut shared.parameters)));
+        }
+        Err(
+            Error::invalid(format!("the weights do not fit the model: {}", report.join("; ")))
+                .remedy("compare the config with the weights (`clipzoo inspect`)"),
+        )
+    }
+}
+
+/// The first names of a list, and how many more there are.
+fn shortened(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let shown = names
+        .iter()
+        .take(SHOWN)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > SHOWN {
+        format!("{shown}, and {} more", names.len() - SHOWN)
+    } else {
+        shown
+    }
+}
+
+impl Fresh {
+    fn allows(&self, name: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::Under(prefixes) => prefixes.iter().any(|prefix| {
+                name.strip_prefix(prefix.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            }),
+        }
+    }
+}
+
+enum Found {
+    Loaded(Tensor),
+    Fresh,
+    Fault(Fault),
+}
+
+enum Fault {
+    Missing(String),
+    Wrong(String),
+}
+
+impl Shared {
+    fn load(&self, name: &str, shape: &[i64]) -> Found {
+        let found = match &self.source {
+            Some(source) => source.tensor(name),
+            None => Ok(None),
+        };
+        match found {
+            Ok(Some(tensor)) if tensor.size() == shape => {
+                let tensor = tensor.to_device(self.options.device).to_kind(Kind::Float);
+                // Mapped memory is for inference only: training writes.
+                Found::Loaded(if self.options.trainable { tensor.copy() } else { tensor })
+            }
+            Ok(Some(tensor)) => Found::Fault(Fault::Wrong(format!(
+                "{name} is {:?} in the file, {shape:?} in the model",
+                tensor.size()
+            ))),
+            Ok(None) if self.options.fresh.allows(name) => Found::Fresh,
+            Ok(None) => Found::Fault(Fault::Missing(format!("{name} {shape:?}"))),
+            Err(error) => Found::Fault(Fault::Wrong(format!("{name}: {error}"))),
+        }
+    }
+}
+
+/// A fresh tensor. Each name has a seed of its own, so that values do not depend on what else is built.
+fn draw(name: &str, shape: &[i64], init: Init, options: &ParamOptions) -> Tensor {
+    let _guard = tch::no_grad_guard();
+    tch::manual_seed((Id::of(name).0 ^ options.seed) as i64);
+    // Drawn on the CPU and moved, so that a GPU run starts from the same numbers.
+    let mut tensor = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+    let _ = match init {
+        Init::Constant(value) => tensor.fill_(value),
+        Init::Normal(deviation) => tensor.normal_(0.0, deviation),
+        Init::Uniform(bound) => tensor.uniform_(-bound, bound),
+    };
+    tensor.to_device(options.device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    struct File(BTreeMap<String, Tensor>);
+
+    impl WeightSource for File {
+        fn names(&self) -> Vec<String> {
+            self.0.keys().cloned().collect()
+        }
+
+        fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
+            Ok(self.0.get(name).map(Tensor::shallow_clone))
+        }
+    }
+
+    fn file(names: &[(&str, &[i64])]) -> Option<Box<dyn WeightSource>> {
+        let ones = |shape: &[i64]| Tensor::ones(shape, (Kind::Half, Device::Cpu));
+        Some(Box::new(File(
+            names
+                .iter()
+                .map(|(name, shape)| ((*name).to_owned(), ones(shape)))
+                .collect(),
+        )))
+    }
+
+    #[test]
+    fn one_report_lists_everything() {
+        let params = Params::new(file(&[("a", &[2]), ("b", &[3]), ("z", &[1])]), ParamOptions::default());
+        let _ = params.tensor("a", &[2], Role::Weight, Init::Normal(1.0));
+        let _ = params.tensor("b", &[4], Role::Weight, Init::Normal(1.0));
+        let _ = params
+            .at("c")
+            .tensor("weight", &[5, 5], Role::Weight, Init::Normal(1.0));
+        let error = params.finish().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the weights do not fit the model: missing (1): c.weight [5, 5]; wrong (1): b is [3] in the file, [4] in \
+             the model; unexpected (1): z; compare the config with the weights (`clipzoo inspect`)"
+        );
+    }
+
+    #[test]
+    fn half_weights_are_widened_and_a_name_is_given_once() {
+        let params = Params::new(file(&[("a", &[2])]), ParamOptions::default());
+        assert_eq!(
+            params.tensor("a", &[2], Role::Weight, Init::Normal(1.0)).kind(),
+            Kind::Float
+        );
+        let _ = params.tensor("a", &[2], Role::Weight, Init::Normal(1.0));
+        assert!(params.finish().unwrap_err().what().contains("a: asked for twice"));
+    }
+
+    #[test]
+    fn fresh_values_depend_on_name_and_seed_alone() {
+        let draw = |seed, names: &[&str]| {
+            let options = ParamOptions {
+                fresh: Fresh::Under(vec!["head".into()]),
+                seed,
+                ..Default::default()
+            };
+            let params = Params::new(None, options).at("head");
+            names
+                .iter()
+                .for_each(|name| drop(params.tensor(name, &[4], Role::Weight, Init::Normal(1.0))));
+            let parameters = params.finish().unwrap();
+            Vec::<f32>::try_from(parameters.iter().last().unwrap().tensor.detach()).unwrap()
+        };
+        assert_eq!(draw(1, &["weight"]), draw(1, &["bias", "weight"]));
+        assert_ne!(draw(1, &["weight"]), draw(2, &["weight"]));
+    }
+}
