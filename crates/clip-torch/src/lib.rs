@@ -1,1 +1,13 @@
 //! The only crate that reaches below tch: libtorch operators it does not bind, mapped tensors.
+//!
+//! `cpp/shim.cpp` calls libtorch and catches what it throws; the functions here check what the operators take for
+//! granted, and are safe to call where they are not marked otherwise.
+
+mod adamw;
+mod error;
+mod ffi;
+mod map;
+
+pub use adamw::{AdamW, fused_adamw};
+pub use error::{Result, TorchError};
+pub use map::over;

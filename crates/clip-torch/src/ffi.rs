@@ -1,0 +1,48 @@
+//! The C surface of `cpp/shim.cpp`.
+#![allow(unsafe_code, reason = "declares and calls C++")]
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+use torch_sys::C_tensor;
+
+use crate::error::{Result, TorchError};
+
+unsafe extern "C" {
+    fn clip_torch_message() -> *const c_char;
+
+    pub(crate) fn clip_torch_fused_adamw(
+        parameters: *const *const C_tensor,
+        gradients: *const *const C_tensor,
+        averages: *const *const C_tensor,
+        squares: *const *const C_tensor,
+        steps: *const *const C_tensor,
+        count: usize,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        eps: f64,
+    ) -> c_int;
+
+    pub(crate) fn clip_torch_over(
+        data: *mut c_void,
+        shape: *const i64,
+        dimensions: usize,
+        kind: c_int,
+        owner: *mut c_void,
+        drop: unsafe extern "C" fn(*mut c_void),
+        result: *mut *mut C_tensor,
+    ) -> c_int;
+}
+
+/// The outcome of a call, given its status.
+pub(crate) fn outcome(status: c_int) -> Result<()> {
+    if status == 0 {
+        return Ok(());
+    }
+    // SAFETY: the message is a string with a terminating zero, owned by the shim for this thread until its next call.
+    let message = unsafe { CStr::from_ptr(clip_torch_message()) }.to_string_lossy();
+    Err(TorchError::Thrown(
+        message.lines().next().unwrap_or_default().trim().to_owned(),
+    ))
+}
