@@ -166,6 +166,7 @@ impl Embedder for EmbedWorker {
 }
 
 type Waiting = (Input, Sender<Result<Embeddings>>);
+type WaitingPixels = (PixelBatch, Sender<Result<Embeddings>>);
 
 /// The worker's loop: answers until the last sender is gone.
 fn serve(embedder: &dyn Embedder, inbox: &Receiver<Request>, options: WorkerOptions) {
@@ -274,7 +275,7 @@ fn run_texts(embedder: &dyn Embedder, waiting: Vec<Waiting>, batch: usize) {
 
 fn run_images(embedder: &dyn Embedder, waiting: Vec<Waiting>, batch: usize) {
     // Requests of one picture size go together; a wrong size is the embedder's to refuse.
-    let mut groups: Vec<([usize; 2], Vec<(PixelBatch, Sender<Result<Embeddings>>)>)> = Vec::new();
+    let mut groups: Vec<([usize; 2], Vec<WaitingPixels>)> = Vec::new();
     for (input, reply) in waiting {
         let Input::Pixels(pixels) = input else { continue };
         match groups.iter_mut().find(|(size, _)| *size == pixels.size()) {
