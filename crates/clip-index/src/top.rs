@@ -1,0 +1,130 @@
+//! The best gallery rows of each query.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use clip_core::{Embeddings, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::sweep::{check, sweep};
+use crate::threads::Options;
+
+/// A gallery row and its score with a query.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Scored {
+    /// The gallery row, from 0.
+    pub row: usize,
+    /// The dot product: the cosine, of unit rows.
+    pub score: f32,
+}
+
+/// Orders by worth: what a heap's top holds is the worst, the first to go.
+#[derive(Clone, Copy, PartialEq)]
+struct Worst(Scored);
+
+impl Eq for Worst {}
+
+impl Ord for Worst {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Scores are finite. Of equal scores the later row is worse.
+        other
+            .0
+            .score
+            .partial_cmp(&self.0.score)
+            .unwrap_or(Ordering::Equal)
+            .then(self.0.row.cmp(&other.0.row))
+    }
+}
+
+impl PartialOrd for Worst {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The `k` best gallery rows of each query, best first; of equal scores the lower row comes first. All rows if the
+/// gallery has no more than `k`.
+///
+/// An error if the dimensions differ or a row is not finite.
+pub fn top_k(queries: &Embeddings, gallery: &Embeddings, k: usize, options: Options) -> Result<Vec<Vec<Scored>>> {
+    options.install(|| {
+        check(queries, gallery)?;
+        let k = k.min(gallery.len());
+        let mut heaps: Vec<BinaryHeap<Worst>> = vec![BinaryHeap::new(); queries.len()];
+        if k == 0 {
+            return Ok(vec![Vec::new(); queries.len()]);
+        }
+        sweep(queries, gallery, &mut heaps, |heaps, _, strip| {
+            for (heap, scores) in heaps.iter_mut().zip(strip.scores) {
+                keep_best(heap, k, strip.column, &scores[..strip.columns]);
+            }
+        });
+        Ok(heaps
+            .into_iter()
+            .map(|heap| heap.into_sorted_vec().into_iter().map(|Worst(hit)| hit).collect())
+            .collect())
+    })?
+}
+
+/// Takes in the scores of the rows from `first` on, which come after all rows before.
+fn keep_best(heap: &mut BinaryHeap<Worst>, k: usize, first: usize, scores: &[f32]) {
+    for (row, &score) in (first..).zip(scores) {
+        let hit = Worst(Scored { row, score });
+        if heap.len() < k {
+            heap.push(hit);
+        } else if let Some(mut worst) = heap.peek_mut()
+            && score > worst.0.score
+        {
+            *worst = hit;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// On a grid of eighths, where scores are exact and often tie.
+        #[test]
+        fn the_best_rows_in_order(
+            values in prop::collection::vec(-4i8..=4, 2 * 40), gallery in prop::collection::vec(-4i8..=4, 2..2 * 110), k in 0usize..130,
+        ) {
+            let rows = |values: &[i8]| {
+                let even = values.len() / 2 * 2;
+                Embeddings::new(values[..even].iter().map(|&x| f32::from(x) / 8.0).collect(), 2).unwrap()
+            };
+            let (queries, gallery) = (rows(&values), rows(&gallery));
+            let found = top_k(&queries, &gallery, k, Options::default()).unwrap();
+            prop_assert_eq!(found.len(), queries.len());
+            for (query, found) in queries.rows().zip(found) {
+                let score = |row: usize| query[0] * gallery.row(row)[0] + query[1] * gallery.row(row)[1];
+                let mut rows: Vec<usize> = (0..gallery.len()).collect();
+                rows.sort_by(|&a, &b| score(b).partial_cmp(&score(a)).unwrap().then(a.cmp(&b)));
+                rows.truncate(k);
+                prop_assert!(found.iter().all(|hit| hit.score == score(hit.row)));
+                prop_assert_eq!(found.into_iter().map(|hit| hit.row).collect::<Vec<_>>(), rows);
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_gallery_has_no_hits() {
+        let query = Embeddings::new(vec![1.0, 0.0], 2).unwrap();
+        assert_eq!(
+            top_k(&query, &Embeddings::default(), 3, Options::default()).unwrap(),
+            [vec![]]
+        );
+        assert!(
+            top_k(&Embeddings::default(), &query, 3, Options::default())
+                .unwrap()
+                .is_empty()
+        );
+        let wide = Embeddings::new(vec![1.0; 3], 3).unwrap();
+        assert!(top_k(&query, &wide, 1, Options::default()).is_err());
+    }
+}
