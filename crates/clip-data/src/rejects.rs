@@ -1,0 +1,137 @@
+//! The list of refused rows beside an output.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use clip_core::serde_json::json;
+use clip_core::{Error, Id, Result};
+
+use crate::pending::PendingFile;
+
+/// Writes refused rows to `<output>.rejects.jsonl`, an object a row: `{"row": 7, "reason": "…", "column": "image",
+/// "file": "pairs.tsv"}`, what is not known being left out. The file appears when [`finish`](Self::finish) is called,
+/// whole, and only if a row was refused.
+#[derive(Debug)]
+pub struct Rejects {
+    path: PathBuf,
+    file: Option<PendingFile>,
+    seen: HashSet<(Id, u64)>,
+    count: u64,
+}
+
+impl Rejects {
+    /// A list beside `output`, a file or a folder.
+    pub fn beside(output: impl AsRef<Path>) -> Self {
+        let output = output.as_ref();
+        // A folder may be written with a slash at its end, behind which the name would lie in the folder.
+        let mut name: OsString = output.components().as_path().into();
+        name.push(".rejects.jsonl");
+        Self {
+            path: name.into(),
+            file: None,
+            seen: HashSet::new(),
+            count: 0,
+        }
+    }
+
+    /// Adds a refused row. A row that was added before (training meets it in each epoch) counts once.
+    ///
+    /// # Errors
+    /// The list cannot be written.
+    pub fn push(&mut self, error: &Error) -> Result<()> {
+        let place = error.place();
+        if let Some(row) = place.row {
+            let file = place
+                .file
+                .as_ref()
+                .map_or_else(String::new, |file| file.to_string_lossy().into_owned());
+            if !self.seen.insert((Id::of(&file), row)) {
+                return Ok(());
+            }
+        }
+        let mut line = json!({ "row": place.row, "reason": error.what() });
+        if let Some(line) = line.as_object_mut() {
+            line.extend(place.column.as_ref().map(|column| ("column".into(), json!(column))));
+            line.extend(
+                place
+                    .file
+                    .as_ref()
+                    .map(|file| ("file".into(), json!(file.to_string_lossy()))),
+            );
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(PendingFile::create(&self.path)?),
+        };
+        writeln!(file, "{line}").map_err(|error| file.error(error))?;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// How many rows were refused.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Makes the list appear and gives its path; without a refused row there is none, and one of an earlier run is
+    /// removed.
+    ///
+    /// # Errors
+    /// The list cannot be written.
+    pub fn finish(self) -> Result<Option<PathBuf>> {
+        if let Some(file) = self.file {
+            file.commit()?;
+            return Ok(Some(self.path));
+        }
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", self.path, error)),
+            _ => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_listed_once_and_the_file_comes_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("out.safetensors");
+        let list = folder.path().join("out.safetensors.rejects.jsonl");
+        let mut rejects = Rejects::beside(&output);
+        let error = Error::invalid("no \"base64\"")
+            .file("a.tsv")
+            .row(7)
+            .column("image")
+            .remedy("look");
+        rejects.push(&error).unwrap();
+        rejects.push(&error).unwrap();
+        rejects.push(&Error::invalid("cut").row(9)).unwrap();
+        assert!(!list.exists());
+        assert_eq!(rejects.count(), 2);
+        assert_eq!(rejects.finish().unwrap().as_ref(), Some(&list));
+        let expected = concat!(
+            r#"{"row":7,"reason":"no \"base64\"","column":"image","file":"a.tsv"}"#,
+            "\n",
+            r#"{"row":9,"reason":"cut"}"#,
+            "\n"
+        );
+        assert_eq!(fs::read_to_string(&list).unwrap(), expected);
+        assert_eq!(Rejects::beside(&output).finish().unwrap(), None);
+        assert!(!list.exists());
+    }
+
+    #[test]
+    fn a_dropped_list_leaves_nothing_and_a_folder_is_no_parent() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rejects = Rejects::beside(format!("{}/run/", folder.path().display()));
+        rejects.push(&Error::invalid("cut").row(1)).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        drop(rejects);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
