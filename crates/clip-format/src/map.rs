@@ -1,0 +1,47 @@
+//! Files mapped into memory, the only unsafe code of this crate.
+#![allow(unsafe_code, reason = "mapping a file is unsafe: somebody may cut it meanwhile")]
+
+use std::fs::File;
+use std::ops::Deref;
+use std::path::Path;
+
+use clip_core::{Error, Result};
+
+/// A whole file, mapped privately and read-only. Pages are read when they are touched.
+///
+/// A file that somebody cuts while it is mapped ends the process with SIGBUS; one that somebody rewrites in place
+/// shows a mixture. Writers of this project never do either: they write beside and rename.
+#[derive(Debug)]
+pub(crate) struct MappedFile {
+    map: memmap2::Mmap,
+}
+
+impl MappedFile {
+    /// Maps a file; an empty one is an error.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|error| Error::io("open", path, error))?;
+        let meta = file.metadata().map_err(|error| Error::io("read", path, error))?;
+        if !meta.is_file() {
+            return Err(Error::invalid("is not a file of weights").file(path));
+        }
+        if meta.len() == 0 {
+            return Err(Error::invalid("the file is empty")
+                .file(path)
+                .remedy("copy or download it again"));
+        }
+        // SAFETY: the mapping is private and read-only, and nothing in this process writes to the file. Another
+        // process that cuts or rewrites it breaks the promise of `&[u8]`; the type's documentation says so.
+        let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) };
+        Ok(Self {
+            map: map.map_err(|error| Error::io("map", path, error))?,
+        })
+    }
+}
+
+impl Deref for MappedFile {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}

@@ -1,0 +1,213 @@
+//! How a family's tensor names and layouts become the canonical ones: data, read one way on load and the other way
+//! on save.
+//!
+//! A [`Mapping`] is a list of [`Row`]s; the first row that knows a name decides. Names are patterns:
+//!
+//! | in a pattern | stands for |
+//! |---|---|
+//! | `{i}`, `{j}` | a number without leading zeros: a block, a stage |
+//! | `{p}` | `weight` or `bias` |
+//! | `{*}` | anything, at least one character |
+//!
+//! Both sides of a row hold the same placeholders, so either name gives the other.
+
+mod pattern;
+mod plan;
+mod remapped;
+
+pub use remapped::{AsWeights, Remapped};
+
+use clip_core::{Error, Result};
+use pattern::Pattern;
+
+/// One row of a mapping: what the file has, what the model has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Row {
+    /// The same tensor under another name. Never copied.
+    Same {
+        /// Name in the file.
+        file: &'static str,
+        /// Canonical name.
+        model: &'static str,
+    },
+    /// A matrix `[a, b]` in the file that is `[b, a]` in the model.
+    Transpose {
+        /// Name in the file.
+        file: &'static str,
+        /// Canonical name.
+        model: &'static str,
+    },
+    /// Several tensors of the file, joined along their first dimension in the model.
+    Concat {
+        /// Names in the file, in order. On saving they get equal shares.
+        file: &'static [&'static str],
+        /// Canonical name.
+        model: &'static str,
+    },
+    /// One tensor of the file, cut along its first dimension into equal parts in the model.
+    Split {
+        /// Name in the file.
+        file: &'static str,
+        /// Canonical names, in order.
+        model: &'static [&'static str],
+    },
+    /// The same elements under another number of dimensions: the side with more has leading dimensions of 1.
+    /// A file that has the model's dimensions already is taken as it is.
+    Reshape {
+        /// Name in the file.
+        file: &'static str,
+        /// Canonical name.
+        model: &'static str,
+        /// Dimensions in the file.
+        file_rank: usize,
+        /// Dimensions in the model.
+        model_rank: usize,
+    },
+    /// A vector of zeros that the file does not have. It can be saved only while it is still zero.
+    Default {
+        /// Canonical name.
+        model: &'static str,
+        /// The tensor of the file whose first dimension is the vector's length, and whose type it takes.
+        rows_of: &'static str,
+    },
+    /// A tensor of the file that the model does not need: a buffer, a head. It is not saved.
+    Drop {
+        /// Name in the file.
+        file: &'static str,
+    },
+}
+
+/// The rows of a family, in order.
+///
+/// ```
+/// use clip_format::{Mapping, Row};
+/// const HEAD: &[Row] = &[
+///     Row::Transpose { file: "proj", model: "projection.weight" },
+///     Row::Same { file: "blocks.{i}.ln.{p}", model: "blocks.{i}.norm.{p}" },
+///     Row::Drop { file: "position_ids" },
+/// ];
+/// let mapping = Mapping::new().under("visual.", "image.", HEAD)?;
+/// assert_eq!(mapping.model_name("visual.blocks.11.ln.bias").as_deref(), Some("image.blocks.11.norm.bias"));
+/// # Ok::<(), clip_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Mapping {
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    op: Op,
+    file: Vec<Pattern>,
+    model: Vec<Pattern>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Same,
+    Transpose,
+    Concat,
+    Split,
+    /// From the first rank to the second.
+    Reshape(usize, usize),
+    Default,
+    Drop,
+}
+
+impl Mapping {
+    /// No rows.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The mapping that changes nothing.
+    pub fn identity() -> Self {
+        let all = || vec![Pattern::anything()];
+        Self {
+            rules: vec![Rule {
+                op: Op::Same,
+                file: all(),
+                model: all(),
+            }],
+        }
+    }
+
+    /// Appends rows whose names stand under a prefix in the file and under another in the model.
+    /// A row whose two sides hold different placeholders is an error.
+    pub fn under(mut self, file: &str, model: &str, rows: &[Row]) -> Result<Self> {
+        for row in rows {
+            self.rules.push(Rule::new(file, model, *row)?);
+        }
+        Ok(self)
+    }
+
+    /// The canonical name of a tensor that has one of its own; `None` for parts, dropped and unknown ones.
+    pub fn model_name(&self, file: &str) -> Option<String> {
+        let (rule, _, captures) = find(&self.rules, file, |rule| &rule.file)?;
+        matches!(rule.op, Op::Same | Op::Transpose | Op::Reshape(..)).then(|| rule.model[0].expand(&captures))
+    }
+}
+
+impl Rule {
+    fn new(file_prefix: &str, model_prefix: &str, row: Row) -> Result<Self> {
+        let file = |names: &[&str]| patterns(file_prefix, names);
+        let model = |names: &[&str]| patterns(model_prefix, names);
+        let (op, file, model) = match row {
+            Row::Same { file: from, model: to } => (Op::Same, file(&[from])?, model(&[to])?),
+            Row::Transpose { file: from, model: to } => (Op::Transpose, file(&[from])?, model(&[to])?),
+            Row::Concat { file: from, model: to } => (Op::Concat, file(from)?, model(&[to])?),
+            Row::Split { file: from, model: to } => (Op::Split, file(&[from])?, model(to)?),
+            Row::Reshape {
+                file: from,
+                model: to,
+                file_rank,
+                model_rank,
+            } => (Op::Reshape(file_rank, model_rank), file(&[from])?, model(&[to])?),
+            Row::Default { model: to, rows_of } => (Op::Default, file(&[rows_of])?, model(&[to])?),
+            Row::Drop { file: from } => (Op::Drop, file(&[from])?, Vec::new()),
+        };
+        let mut sides = file.iter().chain(&model).map(Pattern::placeholders);
+        let first = sides.next().unwrap_or_default();
+        if op != Op::Drop && sides.any(|side| side != first) {
+            return Err(Error::internal(format!(
+                "the sides of a mapping row hold different placeholders: {row:?}"
+            )));
+        }
+        Ok(Self { op, file, model })
+    }
+
+    /// The same rule, read the other way.
+    fn inverse(&self) -> Self {
+        let op = match self.op {
+            Op::Concat => Op::Split,
+            Op::Split => Op::Concat,
+            Op::Reshape(from, to) => Op::Reshape(to, from),
+            op @ (Op::Same | Op::Transpose | Op::Default | Op::Drop) => op,
+        };
+        Self {
+            op,
+            file: self.model.clone(),
+            model: self.file.clone(),
+        }
+    }
+}
+
+fn patterns(prefix: &str, names: &[&str]) -> Result<Vec<Pattern>> {
+    names.iter().map(|name| Pattern::new(prefix, name)).collect()
+}
+
+/// The first rule with a pattern that matches on the given side, which of its patterns, and the captures.
+fn find<'r, 'n>(
+    rules: &'r [Rule],
+    name: &'n str,
+    side: impl Fn(&'r Rule) -> &'r Vec<Pattern>,
+) -> Option<(&'r Rule, usize, Vec<&'n str>)> {
+    rules.iter().filter(|rule| rule.op != Op::Default).find_map(|rule| {
+        let found = side(rule).iter().enumerate();
+        let mut found = found.filter_map(|(part, pattern)| Some((part, pattern.captures(name)?)));
+        found.next().map(|(part, captures)| (rule, part, captures))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! Works out, from names and shapes alone, which tensor is made of which.
+
+use std::collections::HashMap;
+
+use clip_core::{Error, Result};
+
+use super::{Mapping, Op, Rule, find};
+use crate::tensor::TensorInfo;
+
+/// A tensor to make, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Output {
+    pub(super) info: TensorInfo,
+    pub(super) make: Make,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Make {
+    /// The source's bytes, under the output's shape.
+    Take(String),
+    Transpose(String),
+    Concat(Vec<String>),
+    /// Part `.1` of `.2` of a source.
+    Part(String, usize, usize),
+    Zeros,
+}
+
+/// What a mapping makes of given tensors.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) outputs: Vec<Output>,
+    /// Tensors that no row knows.
+    pub(super) unknown: Vec<String>,
+    /// Zeros that the other side does not keep; whether they are zero is for the caller to check.
+    pub(super) must_be_zero: Vec<String>,
+}
+
+impl Plan {
+    /// From the file's tensors to the model's. What no row knows, and parts whose siblings are missing, stay visible
+    /// under their own names, so that a strict report lists them.
+    pub(super) fn load(mapping: &Mapping, tensors: &[TensorInfo]) -> Result<Self> {
+        let mut plan = Self::build(&mapping.rules, tensors)?;
+        let defaults = mapping.rules.iter().filter(|rule| rule.op == Op::Default);
+        for rule in defaults {
+            plan.add_default(rule, tensors);
+        }
+        plan.check_unique()?;
+        Ok(plan)
+    }
+
+    /// From the model's tensors to the file's.
+    pub(super) fn save(mapping: &Mapping, tensors: &[TensorInfo]) -> Result<Self> {
+        let inverse: Vec<Rule> = mapping.rules.iter().map(Rule::inverse).collect();
+        let defaults: Vec<&Rule> = mapping.rules.iter().filter(|rule| rule.op == Op::Default).collect();
+        let is_default = |tensor: &TensorInfo| {
+            defaults.iter().any(|rule| {
+                rule.model
+                    .iter()
+                    .any(|pattern| pattern.captures(&tensor.name).is_some())
+            })
+        };
+        let (zeros, others): (Vec<_>, Vec<_>) = tensors.iter().cloned().partition(is_default);
+        let mut plan = Self::build(&inverse, &others)?;
+        plan.must_be_zero = zeros.into_iter().map(|tensor| tensor.name).collect();
+        plan.check_unique()?;
+        Ok(plan)
+    }
+
+    fn build(rules: &[Rule], tensors: &[TensorInfo]) -> Result<Self> {
+        let mut plan = Self::default();
+        let mut groups = Groups::default();
+        for tensor in tensors {
+            let Some((rule, part, captures)) = find(rules, &tensor.name, |rule| &rule.file) else {
+                plan.take(tensor);
+                plan.unknown.push(tensor.name.clone());
+                continue;
+            };
+            let name = |part: usize| rule.model[part].expand(&captures);
+            match rule.op {
+                Op::Same => plan.push(name(0), tensor, tensor.shape.clone(), Make::Take(tensor.name.clone())),
+                Op::Reshape(from, to) => {
+                    let shape = reshape(&tensor.shape, from, to);
+                    plan.push(name(0), tensor, shape, Make::Take(tensor.name.clone()));
+                }
+                Op::Transpose => {
+                    let &[rows, columns] = tensor.shape.as_slice() else {
+                        return Err(no_matrix(tensor));
+                    };
+                    plan.push(
+                        name(0),
+                        tensor,
+                        vec![columns, rows],
+                        Make::Transpose(tensor.name.clone()),
+                    );
+                }
+                Op::Split => plan.split(tensor, (0..rule.model.len()).map(name).collect())?,
+                Op::Concat => {
+                    let output = name(0);
+                    if groups.first(&output) {
+                        // The place of the joined tensor is that of its first part.
+                        plan.push(output.clone(), tensor, Vec::new(), Make::Zeros);
+                    }
+                    groups.add(output, part, rule.file.len(), tensor);
+                }
+                Op::Drop | Op::Default => {}
+            }
+        }
+        plan.join(groups)?;
+        Ok(plan)
+    }
+
+    fn push(&mut self, name: String, source: &TensorInfo, shape: Vec<usize>, make: Make) {
+        self.outputs.push(Output {
+            info: TensorInfo {
+                name,
+                dtype: source.dtype,
+                shape,
+            },
+            make,
+        });
+    }
+
+    fn take(&mut self, tensor: &TensorInfo) {
+        self.push(
+            tensor.name.clone(),
+            tensor,
+            tensor.shape.clone(),
+            Make::Take(tensor.name.clone()),
+        );
+    }
+
+    fn split(&mut self, tensor: &TensorInfo, names: Vec<String>) -> Result<()> {
+        let parts = names.len();
+        let rows = tensor.shape.first().copied().unwrap_or(0);
+        if tensor.shape.is_empty() || !rows.is_multiple_of(parts) {
+            let shape = &tensor.shape;
+            return Err(Error::invalid(format!(
+                "tensor `{}` {shape:?} cannot be cut in {parts}",
+                tensor.name
+            )));
+        }
+        for (part, name) in names.into_iter().enumerate() {
+            let mut shape = tensor.shape.clone();
+            shape[0] = rows / parts;
+            self.push(name, tensor, shape, Make::Part(tensor.name.clone(), part, parts));
+        }
+        Ok(())
+    }
+
+    /// Fills in the joined tensors; parts that miss a sibling come out under their own names instead.
+    fn join(&mut self, groups: Groups) -> Result<()> {
+        for (name, parts) in groups.by_output {
+            let Some(at) = self.outputs.iter().position(|output| output.info.name == name) else {
+                continue;
+            };
+            let whole: Option<Vec<&TensorInfo>> = parts.iter().map(Option::as_ref).collect();
+            let Some(whole) = whole else {
+                self.outputs.remove(at);
+                for part in parts.iter().flatten() {
+                    self.take(part);
+                    self.unknown.push(part.name.clone());
+                }
+                continue;
+            };
+            self.outputs[at].info.shape = joined_shape(&whole)?;
+            self.outputs[at].make = Make::Concat(whole.iter().map(|part| part.name.clone()).collect());
+        }
+        Ok(())
+    }
+
+    fn add_default(&mut self, rule: &Rule, tensors: &[TensorInfo]) {
+        for tensor in tensors {
+            let Some(captures) = rule.file[0].captures(&tensor.name) else {
+                continue;
+            };
+            let name = rule.model[0].expand(&captures);
+            if !self.outputs.iter().any(|output| output.info.name == name) {
+                let rows = tensor.shape.first().copied().into_iter().collect();
+                self.push(name, tensor, rows, Make::Zeros);
+            }
+        }
+    }
+
+    fn check_unique(&self) -> Result<()> {
+        let mut sources: HashMap<&str, &Make> = HashMap::new();
+        for output in &self.outputs {
+            if let Some(other) = sources.insert(&output.info.name, &output.make) {
+                let name = &output.info.name;
+                let (one, two) = (other.describe(), output.make.describe());
+                return Err(Error::invalid(format!(
+                    "two tensors are both `{name}`: {one} and {two}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Make {
+    fn describe(&self) -> String {
+        match self {
+            Self::Take(name) | Self::Transpose(name) | Self::Part(name, ..) => format!("`{name}`"),
+            Self::Concat(names) => format!("`{}`", names.join("`, `")),
+            Self::Zeros => "a default".to_owned(),
+        }
+    }
+}
+
+/// Parts of joined tensors, by the name of the whole, in order of appearance.
+#[derive(Default)]
+struct Groups {
+    by_output: Vec<(String, Vec<Option<TensorInfo>>)>,
+    places: HashMap<String, usize>,
+}
+
+impl Groups {
+    fn first(&self, output: &str) -> bool {
+        !self.places.contains_key(output)
+    }
+
+    fn add(&mut self, output: String, part: usize, parts: usize, tensor: &TensorInfo) {
+        let place = *self.places.entry(output.clone()).or_insert_with(|| {
+            self.by_output.push((output, vec![None; parts]));
+            self.by_output.len() - 1
+        });
+        self.by_output[place].1[part] = Some(tensor.clone());
+    }
+}
+
+fn joined_shape(parts: &[&TensorInfo]) -> Result<Vec<usize>> {
+    let first = parts[0];
+    let mut shape = first.shape.clone();
+    let fits = |part: &&TensorInfo| {
+        part.dtype == first.dtype && !part.shape.is_empty() && part.shape.get(1..) == first.shape.get(1..)
+    };
+    if !parts.iter().all(fits) {
+        let all: Vec<String> = parts
+            .iter()
+            .map(|part| format!("`{}` {:?}", part.name, part.shape))
+            .collect();
+        return Err(Error::invalid(format!(
+            "tensors that belong together do not fit: {}",
+            all.join(", ")
+        )));
+    }
+    shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+    Ok(shape)
+}
+
+/// Adds or takes away leading dimensions of 1; a shape that cannot be changed so stays, for the strict report.
+fn reshape(shape: &[usize], from: usize, to: usize) -> Vec<usize> {
+    if shape.len() != from {
+        return shape.to_vec();
+    }
+    if to >= from {
+        return [vec![1; to - from], shape.to_vec()].concat();
+    }
+    let (leading, rest) = shape.split_at(from - to);
+    if leading.iter().all(|&size| size == 1) {
+        rest.to_vec()
+    } else {
+        shape.to_vec()
+    }
+}
+
+fn no_matrix(tensor: &TensorInfo) -> Error {
+    Error::invalid(format!(
+        "tensor `{}` {:?} should be a matrix",
+        tensor.name, tensor.shape
+    ))
+}

@@ -1,0 +1,190 @@
+//! Every operation, both ways.
+
+use std::borrow::Cow;
+
+use super::*;
+use crate::tensor::Weights;
+use crate::testing::Table;
+
+const ALL: &[Row] = &[
+    Row::Same {
+        file: "ln.{p}",
+        model: "norm.{p}",
+    },
+    Row::Transpose {
+        file: "proj",
+        model: "projection",
+    },
+    Row::Concat {
+        file: &["{i}.q", "{i}.k", "{i}.v"],
+        model: "{i}.qkv",
+    },
+    Row::Split {
+        file: "kv",
+        model: &["key", "value"],
+    },
+    Row::Reshape {
+        file: "cls",
+        model: "class",
+        file_rank: 3,
+        model_rank: 1,
+    },
+    Row::Reshape {
+        file: "scale",
+        model: "scale",
+        file_rank: 1,
+        model_rank: 0,
+    },
+    Row::Default {
+        model: "bias",
+        rows_of: "proj",
+    },
+    Row::Drop { file: "{*}.ids" },
+];
+
+fn mapping() -> Mapping {
+    Mapping::new().under("f.", "m.", ALL).unwrap()
+}
+
+fn file() -> Table {
+    let mut file = Table::new([]);
+    file.counting("f.kv", &[4, 3], 0.0);
+    file.counting("f.0.k", &[2, 3], 20.0);
+    file.counting("f.ln.weight", &[3], 30.0);
+    file.counting("f.0.q", &[2, 3], 40.0);
+    file.counting("f.0.v", &[2, 3], 50.0);
+    file.counting("f.proj", &[2, 3], 60.0);
+    file.counting("f.cls", &[1, 1, 5], 70.0);
+    file.counting("f.scale", &[1], 80.0);
+    file
+}
+
+fn load(file: &Table) -> Result<Remapped<&dyn Weights>> {
+    Remapped::load(&mapping(), file as &dyn Weights)
+}
+
+#[test]
+fn every_operation_loads() {
+    let file = file();
+    let model = load(&file).unwrap();
+    let shown: Vec<String> = model
+        .tensors()
+        .iter()
+        .map(|tensor| format!("{} {:?}", tensor.name, tensor.shape))
+        .collect();
+    let wanted = [
+        "m.key [2, 3]",
+        "m.value [2, 3]",
+        "m.0.qkv [6, 3]",
+        "m.norm.weight [3]",
+        "m.projection [3, 2]",
+        "m.class [5]",
+        "m.scale []",
+        "m.bias [2]",
+    ];
+    assert_eq!(shown, wanted);
+    let values = |name| model.view(name).unwrap().unwrap().to_f32().unwrap();
+    assert_eq!(values("m.projection"), [60.0, 63.0, 61.0, 64.0, 62.0, 65.0]);
+    assert_eq!(values("m.value"), [6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
+    assert_eq!(values("m.0.qkv")[..7], [40.0, 41.0, 42.0, 43.0, 44.0, 45.0, 20.0]);
+    assert_eq!(values("m.bias"), [0.0, 0.0]);
+}
+
+#[test]
+fn same_and_reshape_borrow() {
+    let file = file();
+    let model = load(&file).unwrap();
+    for (name, borrowed) in [
+        ("m.norm.weight", true),
+        ("m.class", true),
+        ("m.projection", false),
+        ("m.0.qkv", false),
+    ] {
+        let data = model.view(name).unwrap().unwrap().data;
+        assert_eq!(matches!(data, Cow::Borrowed(_)), borrowed, "{name}");
+    }
+}
+
+#[test]
+fn every_operation_saves_back() {
+    let file = file();
+    let model = load(&file).unwrap();
+    let back = Remapped::save(&mapping(), &model as &dyn Weights).unwrap();
+    assert_eq!(Table::of(&back), Table::of(&file));
+}
+
+#[test]
+fn what_no_row_knows_stays_visible_on_load_and_is_an_error_on_save() {
+    let mut file = file();
+    file.counting("f.extra", &[1], 0.0);
+    file.counting("f.x.ids", &[1], 0.0);
+    file.counting("f.1.k", &[2, 3], 0.0);
+    let model = load(&file).unwrap();
+    let names = model.names();
+    assert!(names.contains(&"f.extra") && names.contains(&"f.1.k"));
+    assert!(!names.contains(&"f.x.ids") && !names.contains(&"m.1.qkv"));
+    let error = Remapped::save(&mapping(), &model as &dyn Weights)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(error, "the layout has no place for `f.extra`, `f.1.k`");
+}
+
+#[test]
+fn a_default_that_was_trained_cannot_be_saved() {
+    let model = Table::new([
+        ("m.projection", vec![1, 2], vec![1.0, 2.0]),
+        ("m.bias", vec![2], vec![0.0, 0.5]),
+    ]);
+    let error = Remapped::save(&mapping(), &model as &dyn Weights)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(error, "the layout has no place for `m.bias`, which is no longer zero");
+}
+
+#[test]
+fn a_file_with_the_models_dimensions_is_taken_as_it_is() {
+    let file = Table::new([("f.scale", vec![], vec![4.0]), ("f.cls", vec![2, 1, 5], vec![0.0; 10])]);
+    let model = load(&file).unwrap();
+    assert_eq!(model.tensors()[0].shape, [0usize; 0]);
+    assert_eq!(model.tensors()[1].shape, [2, 1, 5], "left for the strict report");
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_errors() {
+    let error = |name: &str, shape: &[usize]| {
+        let mut file = Table::new([]);
+        file.counting(name, shape, 0.0);
+        load(&file).unwrap_err().to_string()
+    };
+    assert_eq!(error("f.proj", &[4]), "tensor `f.proj` [4] should be a matrix");
+    assert_eq!(error("f.kv", &[3, 2]), "tensor `f.kv` [3, 2] cannot be cut in 2");
+    let parts = Table::new([
+        ("f.0.q", vec![1, 2], vec![0.0; 2]),
+        ("f.0.k", vec![1, 2], vec![0.0; 2]),
+        ("f.0.v", vec![1, 3], vec![0.0; 3]),
+    ]);
+    assert!(
+        load(&parts)
+            .unwrap_err()
+            .to_string()
+            .contains("do not fit: `f.0.q` [1, 2]")
+    );
+}
+
+#[test]
+fn two_tensors_of_one_name_are_an_error() {
+    let rows = [Row::Same { file: "a", model: "x" }, Row::Same { file: "b", model: "x" }];
+    let mapping = Mapping::new().under("", "", &rows).unwrap();
+    let file = Table::new([("a", vec![], vec![0.0]), ("b", vec![], vec![0.0])]);
+    let error = Remapped::load(&mapping, &file as &dyn Weights).unwrap_err().to_string();
+    assert_eq!(error, "two tensors are both `x`: `a` and `b`");
+}
+
+#[test]
+fn sides_with_different_placeholders_are_refused() {
+    let rows = [Row::Same {
+        file: "a.{i}",
+        model: "b.{p}",
+    }];
+    assert!(Mapping::new().under("", "", &rows).is_err());
+}

@@ -1,0 +1,96 @@
+//! PyTorch's zip container: `NAME/data.pkl` and `NAME/data/KEY` for each storage, all stored uncompressed.
+
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::ops::Range;
+
+use clip_core::{Error, Result};
+use zip::{CompressionMethod, ZipArchive};
+
+use super::state::{self, Entry};
+use super::{LONGEST_PICKLE, global, machine};
+use crate::weights::cut_short;
+
+/// The tensors of the container.
+pub(crate) fn entries(bytes: &[u8]) -> Result<Vec<Entry>> {
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| {
+        Error::invalid(format!(
+            "the container is damaged or cut short ({} bytes): {error}",
+            bytes.len()
+        ))
+        .remedy("copy or download it again")
+    })?;
+    let files = stored_files(&mut archive, bytes.len())?;
+    let (root, pickle) = pickle(&files)?;
+    if files
+        .get(format!("{root}byteorder").as_str())
+        .is_some_and(|order| &bytes[order.clone()] == b"big")
+    {
+        return Err(Error::invalid(
+            "the file was written on a big-endian machine, which is not supported",
+        ));
+    }
+    if pickle.len() > LONGEST_PICKLE {
+        return Err(Error::exhausted(format!(
+            "its data.pkl is longer than {LONGEST_PICKLE} bytes"
+        )));
+    }
+    let pickle = &bytes[pickle];
+    global::refuse_forbidden(pickle, 1)?;
+    let (arena, result, _) = machine::run(pickle)?;
+    state::entries(&arena, result, |storage, length| {
+        let name = format!("{root}data/{}", storage.key);
+        let found = files
+            .get(name.as_str())
+            .ok_or_else(|| Error::invalid(format!("its data {name} is missing")))?;
+        if found.len() < length {
+            Err(cut_short(length, found.len()))
+        } else {
+            Ok(found.clone())
+        }
+    })
+}
+
+/// Where each file's bytes lie. Compressed files are refused: PyTorch never writes them, and their sizes are only
+/// claims.
+fn stored_files(archive: &mut ZipArchive<Cursor<&[u8]>>, total: usize) -> Result<HashMap<String, Range<usize>>> {
+    let damaged = |error: zip::result::ZipError| Error::invalid(format!("the container is damaged: {error}"));
+    let mut files = HashMap::with_capacity(archive.len());
+    for index in 0..archive.len() {
+        let file = archive.by_index_raw(index).map_err(damaged)?;
+        let name = file.name().map_err(damaged)?.into_owned();
+        let plain = file.compression() == CompressionMethod::Stored && !file.encrypted();
+        if !plain {
+            // Source code of a traced model may be compressed; only what we read must not be.
+            if name.ends_with("data.pkl") || name.contains("/data/") {
+                return Err(Error::invalid(format!(
+                    "{name} is compressed or encrypted, as PyTorch never writes it"
+                )));
+            }
+            continue;
+        }
+        let start = file.data_start().and_then(|start| usize::try_from(start).ok());
+        let end = start.and_then(|start| start.checked_add(usize::try_from(file.compressed_size()).ok()?));
+        let (Some(start), Some(end)) = (start, end.filter(|&end| end <= total)) else {
+            return Err(Error::invalid(format!("{name} lies outside the container")));
+        };
+        files.insert(name, start..end);
+    }
+    Ok(files)
+}
+
+/// The folder of the container and its `data.pkl`.
+fn pickle(files: &HashMap<String, Range<usize>>) -> Result<(String, Range<usize>)> {
+    let mut found = files.iter().filter_map(|(name, range)| {
+        let root = name.strip_suffix("data.pkl")?;
+        let one_level = root.is_empty() || root.strip_suffix('/').is_some_and(|folder| !folder.contains('/'));
+        one_level.then(|| (root.to_owned(), range.clone()))
+    });
+    let error = |what| Error::invalid(what).remedy("name a file that torch.save wrote");
+    let first = found.next().ok_or_else(|| error("the zip file holds no data.pkl"))?;
+    if found.next().is_some() {
+        Err(error("the zip file holds several data.pkl"))
+    } else {
+        Ok(first)
+    }
+}

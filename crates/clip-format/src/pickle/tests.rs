@@ -1,0 +1,301 @@
+//! Containers written here byte by byte, read back, and damaged in every way proptest thinks of.
+
+use std::io::{Cursor, Write};
+
+use proptest::prelude::*;
+use zip::write::SimpleFileOptions;
+
+use super::*;
+use crate::tensor::Dtype;
+
+/// A tensor to pickle: name, storage class, shape, strides, offset, storage bytes.
+struct Pickled {
+    name: &'static str,
+    class: &'static str,
+    shape: Vec<u8>,
+    strides: Vec<u8>,
+    offset: u8,
+    data: Vec<u8>,
+    size: usize,
+}
+
+fn floats(name: &'static str, shape: &[u8], strides: &[u8], offset: u8, values: &[f32]) -> Pickled {
+    let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Pickled {
+        name,
+        class: "FloatStorage",
+        shape: shape.into(),
+        strides: strides.into(),
+        offset,
+        data,
+        size: 4,
+    }
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+fn tuple(numbers: &[u8]) -> Vec<u8> {
+    let items: Vec<u8> = numbers.iter().flat_map(|&number| [b'K', number]).collect();
+    [b"(", &items[..], b"t"].concat()
+}
+
+/// The dictionary's items, as `torch.save` writes them with protocol 2.
+fn items(tensors: &[Pickled]) -> Vec<u8> {
+    let mut out = b"(".to_vec();
+    for (key, tensor) in tensors.iter().enumerate() {
+        out.extend(text(tensor.name));
+        out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+        out.extend(text("storage"));
+        out.extend(format!("ctorch\n{}\n", tensor.class).as_bytes());
+        out.extend(text(&key.to_string()));
+        out.extend(text("cpu"));
+        out.extend(b"J");
+        out.extend(((tensor.data.len() / tensor.size) as i32).to_le_bytes());
+        out.extend(b"tQ");
+        out.extend([b'K', tensor.offset]);
+        out.extend(tuple(&tensor.shape));
+        out.extend(tuple(&tensor.strides));
+        out.extend(b"\x89ccollections\nOrderedDict\n)RtR");
+    }
+    out.extend(b"u");
+    out
+}
+
+/// An OrderedDict with `_metadata` attached, as a real state dictionary is.
+fn state(tensors: &[Pickled]) -> Vec<u8> {
+    let metadata = [b"}", &text("_metadata")[..], b"ccollections\nOrderedDict\n)Rsb"].concat();
+    [b"ccollections\nOrderedDict\n)R", &items(tensors)[..], &metadata].concat()
+}
+
+fn pickle(body: &[u8]) -> Vec<u8> {
+    [b"\x80\x02", body, b"."].concat()
+}
+
+fn zipped(pickle: &[u8], tensors: &[Pickled]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let mut put = |name: &str, data: &[u8]| {
+        archive.start_file(format!("m/{name}"), stored).unwrap();
+        archive.write_all(data).unwrap();
+    };
+    put("data.pkl", pickle);
+    put("byteorder", b"little");
+    for (key, tensor) in tensors.iter().enumerate() {
+        put(&format!("data/{key}"), &tensor.data);
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+fn legacy(body: &[u8], tensors: &[Pickled]) -> Vec<u8> {
+    let magic = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+    let keys: Vec<u8> = (0..tensors.len()).flat_map(|key| text(&key.to_string())).collect();
+    let mut out = [pickle(magic), pickle(b"M\xe9\x03"), pickle(b"}"), pickle(body)].concat();
+    out.extend(pickle(&[b"](", &keys[..], b"e"].concat()));
+    for tensor in tensors {
+        out.extend(((tensor.data.len() / tensor.size) as u64).to_le_bytes());
+        out.extend(&tensor.data);
+    }
+    out
+}
+
+fn open(bytes: &[u8]) -> Result<PickleFile> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    let map = MappedFile::open(file.path())?;
+    let path = Path::new("m.bin");
+    if bytes.starts_with(b"PK") {
+        PickleFile::zip(map, path)
+    } else {
+        PickleFile::legacy(map, path)
+    }
+}
+
+fn message(bytes: &[u8]) -> String {
+    open(bytes).unwrap_err().to_string()
+}
+
+fn sample() -> Vec<Pickled> {
+    let half = Pickled {
+        name: "half",
+        class: "HalfStorage",
+        shape: vec![1],
+        strides: vec![1],
+        offset: 1,
+        data: vec![0, 0, 0, 0x3c],
+        size: 2,
+    };
+    vec![
+        floats("transposed", &[3, 2], &[1, 3], 0, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]),
+        floats("scalar", &[], &[], 0, &[2.5]),
+        half,
+    ]
+}
+
+fn check_sample(file: &PickleFile) {
+    let values = |name| file.view(name).unwrap().unwrap().to_f32().unwrap();
+    assert_eq!(file.names(), ["transposed", "scalar", "half"]);
+    assert_eq!(values("transposed"), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+    assert_eq!(values("scalar"), [2.5]);
+    assert_eq!(values("half"), [1.0]);
+    assert_eq!(file.view("half").unwrap().unwrap().dtype, Dtype::F16);
+    assert!(file.view("other").unwrap().is_none());
+}
+
+#[test]
+fn both_containers_are_read() {
+    let tensors = sample();
+    check_sample(&open(&zipped(&pickle(&state(&tensors)), &tensors)).unwrap());
+    check_sample(&open(&legacy(&state(&tensors), &tensors)).unwrap());
+}
+
+#[test]
+fn a_state_dict_may_be_nested_beside_other_things() {
+    let tensors = sample();
+    let body = [
+        b"}(",
+        &text("epoch")[..],
+        b"K\x03",
+        &text("args"),
+        b"cargparse\nNamespace\n)\x81}b",
+        &text("state_dict"),
+        &state(&tensors),
+        b"u",
+    ]
+    .concat();
+    check_sample(&open(&zipped(&pickle(&body), &tensors)).unwrap());
+}
+
+#[test]
+fn parameters_are_their_tensors() {
+    let tensors = vec![floats("w", &[1], &[1], 0, &[4.0])];
+    let plain = items(&tensors);
+    // Wrap the one value: _rebuild_parameter(tensor, requires_grad, hooks).
+    let value = &plain[1 + text("w").len()..plain.len() - 1];
+    let body = [
+        b"}",
+        &text("w")[..],
+        b"ctorch._utils\n_rebuild_parameter\n(",
+        value,
+        b"\x88ccollections\nOrderedDict\n)RtRs",
+    ]
+    .concat();
+    let file = open(&zipped(&pickle(&body), &tensors)).unwrap();
+    assert_eq!(file.view("w").unwrap().unwrap().to_f32().unwrap(), [4.0]);
+}
+
+#[test]
+fn other_names_are_refused_by_name() {
+    let evil = pickle(b"cposix\nsystem\n(X\x02\x00\x00\x00lstR");
+    let expected = "m.bin: the file asks to load `posix.system`, which is no part of a file of weights; refused; \
+                    trust only files that hold tensors, or save the weights as safetensors";
+    assert_eq!(message(&zipped(&evil, &[])), expected);
+    assert_eq!(message(&evil), expected);
+    assert_eq!(message(&legacy(b"cposix\nsystem\n)R", &[])), expected);
+    // Damaged before, damaged after: the name still comes first.
+    assert_eq!(message(&zipped(b"\x80\x02RRRcposix\nsystem\nX\xff\xff", &[])), expected);
+}
+
+#[test]
+fn what_is_no_state_dict_is_told() {
+    assert!(message(&zipped(&pickle(b"K\x01"), &[])).contains("no state dictionary: its top is no dictionary"));
+    assert!(message(&zipped(&pickle(b"}"), &[])).contains("it holds no named tensors"));
+    assert!(message(&pickle(b"K\x01")).contains("none that torch.save wrote"));
+    assert!(message(&zipped(b"\x80\x02}", &[])).contains("it ends at byte 3"));
+    assert!(message(&zipped(b"\x80\x02t.", &[])).contains("a mark is missing"));
+    assert!(message(&zipped(b"\x80\x02\x82\x01.", &[])).contains("operation 0x82"));
+}
+
+#[test]
+fn data_that_does_not_fit_is_told() {
+    let mut tensors = vec![floats("w", &[2, 2], &[2, 1], 0, &[1.0, 2.0, 3.0, 4.0])];
+    let whole = pickle(&state(&tensors));
+    tensors[0].data.truncate(15);
+    assert!(
+        message(&zipped(&whole, &tensors)).contains("tensor `w`: the file of weights is cut short: 15 bytes of 16")
+    );
+    assert!(message(&zipped(&whole, &[])).contains("tensor `w`: its data m/data/0 is missing"));
+    let wide = vec![floats("w", &[5], &[1], 0, &[1.0, 2.0, 3.0, 4.0])];
+    assert!(message(&zipped(&pickle(&state(&wide)), &wide)).contains("is larger than its storage of 4 elements"));
+    let bytes = legacy(&state(&sample()), &sample());
+    let cut = &bytes[..bytes.len() - 1];
+    assert!(message(cut).contains(&format!("cut short: {} bytes of {}", cut.len(), bytes.len())));
+    let zip = zipped(&whole, &tensors);
+    assert!(message(&zip[..zip.len() - 40]).contains("damaged or cut short"));
+}
+
+#[test]
+fn a_dictionary_that_copies_itself_is_stopped() {
+    // A list of many pairs, then OrderedDict(list) again and again, each a copy.
+    let mut body = b"](".to_vec();
+    body.extend(b"K\x01K\x02\x86q\x00".iter());
+    body.extend(std::iter::repeat_n(*b"h\x00", 10_000).flatten());
+    body.extend(b"e\x85q\x010");
+    body.extend(std::iter::repeat_n(*b"ccollections\nOrderedDict\nh\x01R0", 1000).flatten());
+    body.extend(b"}");
+    assert!(message(&zipped(&pickle(&body), &[])).contains("more than 1048576 values"));
+}
+
+#[test]
+fn compressed_data_is_refused() {
+    let tensors = sample();
+    let mut bytes = zipped(&pickle(&state(&tensors)), &tensors);
+    // Method 8 (deflated) in every entry of the central directory.
+    let entries: Vec<usize> = bytes
+        .windows(4)
+        .enumerate()
+        .filter(|(_, four)| four == b"PK\x01\x02")
+        .map(|(at, _)| at)
+        .collect();
+    entries.iter().for_each(|at| bytes[at + 10] = 8);
+    assert!(
+        message(&bytes).contains("compressed or encrypted"),
+        "{}",
+        message(&bytes)
+    );
+}
+
+/// Opens and reads everything; the values do not matter, only that nothing panics and sizes agree.
+fn read_all(bytes: &[u8]) {
+    let Ok(file) = open(bytes) else { return };
+    for info in file.tensors() {
+        let view = file.view(&info.name).unwrap().unwrap();
+        assert_eq!(view.data.len(), info.bytes());
+        assert!(view.data.len() <= bytes.len(), "a view larger than the file");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn damaged_files_never_panic(flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8), cut in any::<prop::sample::Index>(), old in any::<bool>(), whole in any::<bool>()) {
+        let tensors = sample();
+        let mut bytes = if old { legacy(&state(&tensors), &tensors) } else { zipped(&pickle(&state(&tensors)), &tensors) };
+        for (at, value) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if !whole {
+            bytes.truncate(cut.index(bytes.len()).max(1));
+        }
+        read_all(&bytes);
+    }
+
+    #[test]
+    fn damaged_pickles_in_sound_containers_never_panic(flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+        let tensors = sample();
+        let mut body = pickle(&state(&tensors));
+        for (at, value) in flips {
+            let at = at.index(body.len());
+            body[at] = value;
+        }
+        read_all(&zipped(&body, &tensors));
+    }
+
+    #[test]
+    fn random_operations_never_panic(codes in proptest::collection::vec(prop::sample::select(b"(.012NK)}]tedausRbcQhqloi\x85\x86\x87\x94\x93\x81\x92\x8f\x90\x91".to_vec()), 0..200)) {
+        read_all(&zipped(&pickle(&codes), &[]));
+    }
+}
