@@ -1,0 +1,110 @@
+//! Batches as a step takes them, and where they come from.
+
+use clip_core::{Error, Id, Position, Result};
+use clip_nn::tch::Tensor;
+use clip_nn::{ImageInput, TextInput, Tokens, door};
+
+/// Pairs ready for the towers: every list and every input has a row a pair.
+#[derive(Debug)]
+pub struct Batch {
+    /// Pictures, one entry a view.
+    pub images: Vec<ImageInput>,
+    /// Texts, one entry a view.
+    pub texts: Vec<TextInput>,
+    /// The pairs' keys.
+    pub keys: Vec<Id>,
+    /// The pairs' products, where known.
+    pub items: Vec<Option<Id>>,
+    /// The pairs' concepts.
+    pub concepts: Vec<Vec<Id>>,
+    /// The pairs' weights in the loss.
+    pub weights: Vec<f32>,
+    /// Where the source stands behind this batch.
+    pub position: Position,
+    /// Rows refused on the way to this batch.
+    pub refused: u64,
+}
+
+/// Gives the batches of an epoch. Implemented over a loader, and by tests in memory.
+pub trait BatchSource {
+    /// Pairs of an epoch, where known: schedules need it.
+    fn pairs(&self) -> Option<u64>;
+
+    /// The batches of an epoch, from a position on. A batch of no pairs is passed over by the trainer.
+    fn start(&mut self, epoch: u64, from: &Position) -> Result<Box<dyn BatchStream + '_>>;
+}
+
+/// The batches of one epoch, in order.
+pub trait BatchStream {
+    /// The next batch; `None` where the epoch ends.
+    fn next(&mut self) -> Result<Option<Batch>>;
+}
+
+impl Batch {
+    /// How many pairs.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is no pair.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Checks that every list and every input has a row a pair.
+    pub(crate) fn check(&self) -> Result<()> {
+        let pairs = self.len();
+        let lists = [self.items.len(), self.concepts.len(), self.weights.len()];
+        let images = self.images.iter().map(image_rows);
+        let texts = self.texts.iter().map(text_rows);
+        if lists.iter().any(|&n| n != pairs) || images.chain(texts).any(|n| n != pairs as i64) {
+            return Err(Error::internal(format!(
+                "a batch of {pairs} pairs has parts of other lengths"
+            )));
+        }
+        if self.images.is_empty() || self.texts.is_empty() {
+            return Err(Error::internal("a batch has no pictures or no texts"));
+        }
+        Ok(())
+    }
+}
+
+fn image_rows(input: &ImageInput) -> i64 {
+    match input {
+        ImageInput::Pixels(rows) | ImageInput::Pooled(rows) => rows.size().first().copied().unwrap_or(0),
+    }
+}
+
+fn text_rows(input: &TextInput) -> i64 {
+    match input {
+        TextInput::Tokens(tokens) => tokens.ids.size().first().copied().unwrap_or(0),
+        TextInput::Pooled(rows) => rows.size().first().copied().unwrap_or(0),
+    }
+}
+
+/// Rows `start..start + length` of a picture input; they share its memory.
+pub(crate) fn narrow_images(input: &ImageInput, start: i64, length: i64) -> ImageInput {
+    match input {
+        ImageInput::Pixels(rows) => ImageInput::Pixels(rows.narrow(0, start, length)),
+        ImageInput::Pooled(rows) => ImageInput::Pooled(rows.narrow(0, start, length)),
+    }
+}
+
+/// Rows `start..start + length` of a text input; they share its memory.
+pub(crate) fn narrow_texts(input: &TextInput, start: i64, length: i64) -> TextInput {
+    match input {
+        TextInput::Pooled(rows) => TextInput::Pooled(rows.narrow(0, start, length)),
+        TextInput::Tokens(Tokens { ids, mask }) => TextInput::Tokens(Tokens {
+            ids: ids.narrow(0, start, length),
+            mask: mask.narrow(0, start, length),
+        }),
+    }
+}
+
+/// One tensor of several, by rows.
+pub(crate) fn joined(rows: &[Tensor]) -> Result<Tensor> {
+    door(|| match rows {
+        [one] => one.shallow_clone(),
+        several => Tensor::cat(several, 0),
+    })
+}

@@ -1,0 +1,189 @@
+//! What a run reads, and what it was made on.
+
+use std::path::PathBuf;
+
+use clip_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// What happens at a bad row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BadRows {
+    /// The run stops and names it.
+    #[default]
+    Stop,
+    /// It is listed and left out.
+    Skip,
+}
+
+/// Tables and their columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// The training pairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<PathBuf>,
+    /// The pairs that evaluations rank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid: Option<PathBuf>,
+    /// Names of the columns, as `text:str:1,image:str:1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// Whether the first line is a header; by the format if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<bool>,
+    /// The captions' column.
+    pub text_column: String,
+    /// The pictures' column.
+    pub image_column: String,
+    /// The products' column.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub item_column: Option<String>,
+    /// The concepts' column.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concept_column: Option<String>,
+    /// The weights' column.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_column: Option<String>,
+    /// The keys' column.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_column: Option<String>,
+    /// What happens at a bad row.
+    pub bad_rows: BadRows,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            train: None,
+            valid: None,
+            schema: None,
+            header: None,
+            text_column: "text".into(),
+            image_column: "image".into(),
+            item_column: None,
+            concept_column: None,
+            weight_column: None,
+            id_column: None,
+            bad_rows: BadRows::Stop,
+        }
+    }
+}
+
+/// How training pictures are changed before the model sees them. The default changes nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Augmentation {
+    /// How many views of each picture are kept where the image tower is locked: one plain, the others changed. An epoch
+    /// sees one of them, drawn by seed, epoch and pair. A tower that is trained sees a new view each epoch.
+    pub views: usize,
+    /// The share of views that are mirrored.
+    pub flip: f64,
+    /// The most degrees a view is turned, either way.
+    pub rotate: f64,
+    /// Between which shares of the picture's sides the part that is seen is drawn.
+    pub scale: [f64; 2],
+    /// The most by which brightness, contrast and saturation are changed, as a share.
+    pub colour: f64,
+}
+
+impl Default for Augmentation {
+    fn default() -> Self {
+        Self {
+            views: 1,
+            flip: 0.0,
+            rotate: 0.0,
+            scale: [1.0, 1.0],
+            colour: 0.0,
+        }
+    }
+}
+
+impl Augmentation {
+    pub(super) fn check(&self) -> Result<()> {
+        let [low, high] = self.scale;
+        let wrong = [
+            (self.views == 0, "augmentation.views is 0"),
+            (
+                !(0.0..=1.0).contains(&self.flip),
+                "augmentation.flip is not from 0 to 1",
+            ),
+            (
+                !(0.0..=180.0).contains(&self.rotate),
+                "augmentation.rotate is not from 0 to 180 degrees",
+            ),
+            (
+                !(low > 0.0 && low <= high && high.is_finite()),
+                "augmentation.scale is no range above 0",
+            ),
+            (
+                !(0.0..=1.0).contains(&self.colour),
+                "augmentation.colour is not from 0 to 1",
+            ),
+        ];
+        match wrong.iter().find(|(wrong, _)| *wrong) {
+            Some((_, what)) => Err(Error::invalid(*what).remedy("correct it in run.toml or by its flag")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it changes anything.
+    pub fn is_plain(&self) -> bool {
+        let same = Self {
+            views: self.views,
+            ..Self::default()
+        };
+        *self == same
+    }
+}
+
+/// What a run was made on: numbers are equal to the bit only on the same.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Environment {
+    /// This program's version.
+    pub version: String,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Threads that load.
+    pub workers: usize,
+    /// Where it computes: `cpu`, `cuda:0`.
+    pub device: String,
+    /// The processor's vector units.
+    pub cpu: Vec<String>,
+}
+
+impl Environment {
+    /// What this process runs on.
+    pub fn here(device: clip_nn::tch::Device, workers: usize) -> Self {
+        use clip_nn::tch::Device;
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            threads: usize::try_from(clip_nn::tch::get_num_threads()).unwrap_or(0),
+            workers,
+            device: match device {
+                Device::Cuda(index) => format!("cuda:{index}"),
+                other => format!("{other:?}").to_lowercase(),
+            },
+            cpu: vector_units(),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vector_units() -> Vec<String> {
+    let units = [
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
+        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+    ];
+    let found = units.iter().filter(|(_, there)| *there);
+    found.map(|(name, _)| (*name).to_owned()).collect()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn vector_units() -> Vec<String> {
+    vec![std::env::consts::ARCH.to_owned()]
+}

@@ -1,0 +1,457 @@
+//! Everything a run can be told, as run.toml and the command's flags say it.
+
+mod data;
+mod read;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clip_core::{Error, Result};
+use clip_nn::Zoo;
+use serde::{Deserialize, Serialize};
+
+use crate::groups::NoDecay;
+use crate::objectives::{self, ObjectiveTables};
+use crate::optimizer::OptimizerConfig;
+use crate::schedule::Schedule;
+
+pub use data::{Augmentation, BadRows, DataConfig, Environment};
+
+/// The type that linear layers compute in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compute {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// bfloat16, over weights kept in f32.
+    Bf16,
+}
+
+/// How a run is evaluated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluationConfig {
+    /// Steps between evaluations; without it, each epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
+    /// The figure that `best` is best by.
+    pub metric: String,
+    /// Pairs embedded at once.
+    pub batch_size: usize,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        Self {
+            every: None,
+            metric: "valid_mean_recall".into(),
+            batch_size: 64,
+        }
+    }
+}
+
+/// Features of locked towers that are computed once and kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CacheConfig {
+    /// Whether locked towers' features are kept at all.
+    pub enabled: bool,
+    /// Where they lie; `cache` in the output directory if not given. Runs may share it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+    /// Files up to so many bytes are read into memory, larger ones are read a batch at a time.
+    pub memory: u64,
+    /// Rows computed at once.
+    pub batch_size: usize,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            directory: None,
+            memory: 1 << 30,
+            batch_size: 64,
+        }
+    }
+}
+
+/// A run. Every field has a default, so a file names only what differs; unknown keys are refused.
+///
+/// ```
+/// use clip_train::RunConfig;
+/// let config = RunConfig::from_toml("epochs = 3\n[objectives.info_nce]\nlabel_smoothing = 0.1", "run.toml")?;
+/// assert_eq!((config.epochs, config.batch_size), (3, 64));
+/// let error = RunConfig::from_toml("epoch = 3", "run.toml").unwrap_err();
+/// assert_eq!(error.to_string(), "run.toml, row 1: unknown key `epoch`; did you mean `epochs`?");
+/// # Ok::<(), clip_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// The model to start from: a directory, a weights file, or `hf:owner/name[@revision]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Two single towers under fresh projections, instead of `model`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_tower: Option<String>,
+    /// The text tower beside `image_tower`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_tower: Option<String>,
+    /// How often each pair is seen.
+    pub epochs: u64,
+    /// Ends the run after so many steps, if the epochs have not ended it before. Needed where a source does not know how
+    /// many pairs it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<u64>,
+    /// Pairs a step: all of them are each other's candidates.
+    pub batch_size: usize,
+    /// Pairs that go through a tower at once; 0 for the whole batch. Changes memory and time, not the result.
+    pub micro_batch: usize,
+    /// Whether a last batch of fewer pairs is left out of an epoch.
+    pub drop_last: bool,
+    /// The rate after the warm-up.
+    pub lr: f64,
+    /// Steps over which the rate goes up.
+    pub warmup_steps: u64,
+    /// How the rate goes on.
+    pub schedule: Schedule,
+    /// Weight decay of AdamW.
+    pub weight_decay: f64,
+    /// Which parameters do not decay: `open_clip`, `easynlp`, or a list of strings that their names contain.
+    pub no_decay: NoDecay,
+    /// Decay of AdamW's two averages.
+    pub betas: [f64; 2],
+    /// AdamW's epsilon.
+    pub eps: f64,
+    /// The most that all gradients' common norm may be; 0 for no limit.
+    pub grad_clip: f64,
+    /// Between which values the logarithm of the temperature is kept after each step; `[-inf, inf]` lets it be.
+    pub logit_scale_range: [f64; 2],
+    /// What keeps its weights: prefixes of canonical names, as `image` (the tower), `text`, `image_projection`,
+    /// `logit_scale`.
+    pub lock: Vec<String>,
+    /// Whether statistics of standardising projections are taken from the training features before the first step.
+    pub standardise: bool,
+    /// Decides every random number.
+    pub seed: u64,
+    /// Whether an epoch's order is drawn; otherwise the rows come as they stand.
+    pub shuffle: bool,
+    /// A column of which no batch holds one value twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unique_by: Option<String>,
+    /// The type that linear layers compute in.
+    pub dtype: Compute,
+    /// The most tokens a text may have; the model's own if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<usize>,
+    /// Steps between lines of metrics.jsonl.
+    pub log_every: u64,
+    /// Steps between checkpoints; without it, each epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<u64>,
+    /// How many checkpoints are kept.
+    pub keep: usize,
+    /// So many steps in a row whose loss or gradient is not finite end the run; each of them is left out.
+    pub max_bad_steps: u64,
+    /// Shares of the rate by prefix of canonical names.
+    pub rates: BTreeMap<String, f64>,
+    /// Tables and their columns.
+    pub data: DataConfig,
+    /// Views of pictures.
+    pub augmentation: Augmentation,
+    /// Features of locked towers.
+    pub cache: CacheConfig,
+    /// How the run is evaluated.
+    pub evaluation: EvaluationConfig,
+    /// What is minimised: a table for each objective, with its `weight` and its own settings.
+    pub objectives: ObjectiveTables,
+    /// What the run was made on. Recorded, not read.
+    pub environment: Environment,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            model: None,
+            image_tower: None,
+            text_tower: None,
+            epochs: 10,
+            max_steps: None,
+            batch_size: 64,
+            micro_batch: 0,
+            drop_last: false,
+            lr: 5e-5,
+            warmup_steps: 0,
+            schedule: Schedule::Cosine,
+            weight_decay: 0.2,
+            no_decay: NoDecay::OpenClip,
+            betas: [0.9, 0.98],
+            eps: 1e-6,
+            grad_clip: 1.0,
+            logit_scale_range: [0.0, 100f64.ln()],
+            lock: Vec::new(),
+            standardise: false,
+            seed: 0,
+            shuffle: true,
+            unique_by: None,
+            dtype: Compute::F32,
+            context_length: None,
+            log_every: 1,
+            checkpoint_every: None,
+            keep: 2,
+            max_bad_steps: 20,
+            rates: BTreeMap::new(),
+            data: DataConfig::default(),
+            augmentation: Augmentation::default(),
+            cache: CacheConfig::default(),
+            evaluation: EvaluationConfig::default(),
+            objectives: ObjectiveTables::from([("info_nce".to_owned(), serde_json::Map::new())]),
+            environment: Environment::default(),
+        }
+    }
+}
+
+impl RunConfig {
+    /// Reads a run.toml's text; `file` is what messages call it.
+    ///
+    /// # Errors
+    /// No TOML, an unknown key (the nearest known one is named), a value of the wrong kind or out of range.
+    pub fn from_toml(text: &str, file: impl AsRef<Path>) -> Result<Self> {
+        let config: Self = toml::from_str(text).map_err(|error| read::explain(&error, text).file(&file))?;
+        config.check().map_err(|error| error.file(&file))?;
+        Ok(config)
+    }
+
+    /// Reads a run.toml.
+    ///
+    /// # Errors
+    /// As [`from_toml`](Self::from_toml), and where the file cannot be read.
+    pub fn load(file: impl AsRef<Path>) -> Result<Self> {
+        let text = std::fs::read_to_string(&file).map_err(|error| Error::io("read", &file, error))?;
+        Self::from_toml(&text, file)
+    }
+
+    /// Everything, as TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|error| Error::internal(format!("settings of the run: {error}")).source(error))
+    }
+
+    /// The settings with every default of the objectives written out as well.
+    ///
+    /// # Errors
+    /// An objective that the zoo does not know, or settings that it refuses.
+    pub fn resolved(&self, zoo: &Zoo) -> Result<Self> {
+        let objectives = objectives::resolve(&self.objectives, zoo)?;
+        Ok(Self {
+            objectives,
+            ..self.clone()
+        })
+    }
+
+    /// Checks ranges; [`from_toml`](Self::from_toml) has done so, a caller that sets fields does it again.
+    ///
+    /// # Errors
+    /// The first setting that makes no sense.
+    pub fn check(&self) -> Result<()> {
+        let [low, high] = self.logit_scale_range;
+        let wrong = [
+            (self.epochs == 0, "epochs is 0"),
+            (self.batch_size == 0, "batch_size is 0"),
+            (!(self.lr.is_finite() && self.lr >= 0.0), "lr is no number from 0"),
+            (
+                !(self.weight_decay.is_finite() && self.weight_decay >= 0.0),
+                "weight_decay is no number from 0",
+            ),
+            (
+                !self.betas.iter().all(|beta| (0.0..1.0).contains(beta)),
+                "betas are not from 0 to below 1",
+            ),
+            (!(self.eps.is_finite() && self.eps >= 0.0), "eps is no number from 0"),
+            (
+                !(self.grad_clip.is_finite() && self.grad_clip >= 0.0),
+                "grad_clip is no number from 0",
+            ),
+            (
+                low.is_nan() || high.is_nan() || low > high,
+                "logit_scale_range is no range",
+            ),
+            (
+                self.rates.values().any(|rate| !(rate.is_finite() && *rate >= 0.0)),
+                "a share in rates is no number from 0",
+            ),
+            (self.log_every == 0, "log_every is 0"),
+            (self.checkpoint_every == Some(0), "checkpoint_every is 0"),
+            (self.evaluation.every == Some(0), "evaluation.every is 0"),
+            (self.evaluation.batch_size == 0, "evaluation.batch_size is 0"),
+            (self.cache.batch_size == 0, "cache.batch_size is 0"),
+            (self.max_steps == Some(0), "max_steps is 0"),
+            (self.keep == 0, "keep is 0: a run needs its newest checkpoint"),
+            (
+                self.unique_by.is_some() && !self.shuffle,
+                "unique_by draws an order, and shuffle is false",
+            ),
+        ];
+        if let Some((_, what)) = wrong.iter().find(|(wrong, _)| *wrong) {
+            return Err(Error::invalid(*what).remedy("correct it in run.toml or by its flag"));
+        }
+        self.augmentation.check()
+    }
+
+    /// The optimizer's part.
+    pub fn optimizer(&self) -> OptimizerConfig {
+        OptimizerConfig {
+            betas: self.betas,
+            eps: self.eps,
+            weight_decay: self.weight_decay,
+            no_decay: self.no_decay.clone(),
+            rates: self.rates.clone(),
+        }
+    }
+
+    /// Steps of the whole run where an epoch has `pairs` pairs.
+    ///
+    /// # Errors
+    /// The number of pairs is unknown and `max_steps` not given, or there is not one batch.
+    pub fn steps(&self, pairs: Option<u64>) -> Result<u64> {
+        let batch = self.batch_size as u64;
+        let planned = match pairs {
+            Some(pairs) => {
+                let an_epoch = if self.drop_last {
+                    pairs / batch
+                } else {
+                    pairs.div_ceil(batch)
+                };
+                if an_epoch == 0 {
+                    return Err(
+                        Error::invalid(format!("{pairs} training pairs make no batch of {}", self.batch_size))
+                            .remedy("give more pairs, or a smaller --batch-size"),
+                    );
+                }
+                Some(an_epoch.saturating_mul(self.epochs))
+            }
+            None => None,
+        };
+        match (planned, self.max_steps) {
+            (Some(planned), Some(most)) => Ok(planned.min(most)),
+            (Some(steps), None) | (None, Some(steps)) => Ok(steps),
+            (None, None) => Err(
+                Error::invalid("the training pairs cannot be counted before they are read")
+                    .remedy("set max_steps in run.toml"),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut zoo = Zoo::new();
+        objectives::register(&mut zoo).unwrap();
+        let config = RunConfig {
+            model: Some("dir".into()),
+            no_decay: NoDecay::Containing(vec!["ln".into()]),
+            logit_scale_range: [f64::NEG_INFINITY, f64::INFINITY],
+            rates: BTreeMap::from([("image".to_owned(), 0.1)]),
+            unique_by: Some("item".into()),
+            ..RunConfig::default()
+        };
+        let resolved = config.resolved(&zoo).unwrap();
+        let text = resolved.to_toml().unwrap();
+        assert_eq!(RunConfig::from_toml(&text, "run.toml").unwrap(), resolved);
+        for line in [
+            "lr = ",
+            "[objectives.info_nce]",
+            "label_smoothing = 0.0",
+            "same_item = \"positive\"",
+            "weight = 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let cases = [
+            (
+                "\nbatchsize = 3",
+                "run.toml, row 2: unknown key `batchsize`; did you mean `batch_size`?",
+            ),
+            (
+                "[evaluation]\nmetrics = 3",
+                "run.toml, row 2: unknown key `metrics`; did you mean `metric`?",
+            ),
+        ];
+        for (text, message) in cases {
+            assert_eq!(RunConfig::from_toml(text, "run.toml").unwrap_err().to_string(), message);
+        }
+        let error = RunConfig::from_toml("zzzzzzz = 3", "run.toml").unwrap_err().to_string();
+        assert!(
+            error.starts_with("run.toml, row 1: unknown key `zzzzzzz`; known: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_objectives_unknown_key_and_name_are_refused_when_resolved() {
+        let mut zoo = Zoo::new();
+        objectives::register(&mut zoo).unwrap();
+        let resolve = |text: &str| {
+            RunConfig::from_toml(text, "run.toml")
+                .unwrap()
+                .resolved(&zoo)
+                .unwrap_err()
+                .to_string()
+        };
+        let error = resolve("[objectives.info_nce]\nsmoothing = 0.1");
+        assert!(
+            error.contains("smoothing") && error.contains("label_smoothing"),
+            "{error}"
+        );
+        assert!(resolve("[objectives.other]").contains("unknown objective `other`; known: info_nce"));
+        assert!(resolve("[objectives.info_nce]\nweight = -1").contains("weight"));
+    }
+
+    #[test]
+    fn wrong_values_say_where() {
+        let error = RunConfig::from_toml("epochs = \"three\"", "run.toml")
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("run.toml, row 1: "), "{error}");
+        assert!(error.contains("epochs") || error.contains("three"), "{error}");
+        for text in [
+            "batch_size = 0",
+            "lr = nan",
+            "betas = [0.9, 1.0]",
+            "logit_scale_range = [1.0, 0.0]",
+            "keep = 0",
+        ] {
+            assert!(RunConfig::from_toml(text, "run.toml").is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn steps_of_a_run() {
+        let config = RunConfig {
+            epochs: 3,
+            batch_size: 8,
+            ..RunConfig::default()
+        };
+        assert_eq!(config.steps(Some(17)).unwrap(), 9);
+        let whole = RunConfig {
+            drop_last: true,
+            ..config.clone()
+        };
+        assert_eq!(whole.steps(Some(17)).unwrap(), 6);
+        assert!(whole.steps(Some(7)).is_err() && config.steps(Some(0)).is_err() && config.steps(None).is_err());
+        let few = RunConfig {
+            max_steps: Some(4),
+            ..config
+        };
+        assert_eq!((few.steps(Some(17)).unwrap(), few.steps(None).unwrap()), (4, 4));
+    }
+}

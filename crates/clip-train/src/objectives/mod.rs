@@ -1,0 +1,126 @@
+//! What a run minimises: the weighted sum of the objectives that run.toml names.
+
+mod info_nce;
+#[cfg(test)]
+mod parity;
+
+use std::collections::BTreeMap;
+
+use clip_core::{Error, Result};
+use clip_nn::tch::{Device, Tensor};
+use clip_nn::{Context, Features, Fresh, ModelShape, Needs, Objective, ParamOptions, Parameters, Params, Zoo};
+use serde_json::{Map, Value};
+
+pub use info_nce::{InfoNce, InfoNceConfig, SameItem};
+
+/// Adds our objectives to a zoo.
+pub fn register(zoo: &mut Zoo) -> Result<()> {
+    zoo.objective::<InfoNce>()?;
+    Ok(())
+}
+
+struct Part {
+    weight: f64,
+    objective: Box<dyn Objective>,
+}
+
+/// The objectives of a run, with their weights and their own parameters.
+pub struct Objectives {
+    parts: Vec<Part>,
+    parameters: Parameters,
+}
+
+/// The tables `[objectives.NAME]` of run.toml: `weight`, and the objective's own settings beside it.
+pub type ObjectiveTables = BTreeMap<String, Map<String, Value>>;
+
+/// Takes `weight` (default 1) out of an objective's table; the rest are its own settings.
+fn split(name: &str, table: &Map<String, Value>) -> Result<(f64, Value)> {
+    let mut own = table.clone();
+    let weight = match own.shift_remove("weight") {
+        None => 1.0,
+        Some(value) => value.as_f64().filter(|weight| *weight >= 0.0).ok_or_else(|| {
+            Error::invalid(format!(
+                "weight of objective `{name}` is {value}, which is no number from 0"
+            ))
+        })?,
+    };
+    Ok((weight, Value::Object(own)))
+}
+
+/// The tables with every default written out.
+pub(crate) fn resolve(tables: &ObjectiveTables, zoo: &Zoo) -> Result<ObjectiveTables> {
+    let mut resolved = BTreeMap::new();
+    for (name, table) in tables {
+        let (weight, own) = split(name, table)?;
+        let mut whole = Map::from_iter([("weight".to_owned(), weight.into())]);
+        if let Value::Object(own) = (zoo.objectives().get(name)?.resolve)(&own)? {
+            whole.extend(own.into_iter().filter(|(_, value)| !value.is_null()));
+        }
+        resolved.insert(name.clone(), whole);
+    }
+    Ok(resolved)
+}
+
+impl Objectives {
+    /// Builds the objectives of a run. One of weight 0 is left out, so that it changes nothing.
+    pub fn build(tables: &ObjectiveTables, zoo: &Zoo, shape: &ModelShape, seed: u64, device: Device) -> Result<Self> {
+        let options = ParamOptions {
+            device,
+            seed,
+            fresh: Fresh::Everything,
+            trainable: true,
+        };
+        let params = Params::new(None, options);
+        let mut parts = Vec::new();
+        for (name, table) in tables {
+            let (weight, own) = split(name, table)?;
+            let entry = zoo.objectives().get(name)?;
+            let objective = (entry.build)(&own, shape, &params.at(name))?;
+            if weight > 0.0 {
+                parts.push(Part { weight, objective });
+            }
+        }
+        if parts.is_empty() {
+            return Err(
+                Error::invalid("no objective has a weight above 0, so there is nothing to train")
+                    .remedy("add a table `[objectives.info_nce]`"),
+            );
+        }
+        Ok(Self {
+            parts,
+            parameters: params.finish()?,
+        })
+    }
+
+    /// Parameters of the objectives' own, under the objectives' names.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// What all of them together ask of the trainer.
+    pub fn needs(&self) -> Needs {
+        let mut needs = Needs::default();
+        for part in &self.parts {
+            let own = part.objective.needs();
+            needs.image_views = needs.image_views.max(own.image_views);
+            needs.text_views = needs.text_views.max(own.text_views);
+        }
+        needs
+    }
+
+    /// The weighted sum, a scalar with graph, and the value of each term before it is weighted.
+    pub fn loss(&self, features: &Features, context: &Context<'_>) -> Result<(Tensor, Vec<(&'static str, f64)>)> {
+        let mut total: Option<Tensor> = None;
+        let mut values = Vec::new();
+        for part in &self.parts {
+            for (name, term) in part.objective.loss(features, context)?.0 {
+                values.push((name, term.double_value(&[])));
+                // Weight 1 is the usual case, and then the sum is the term itself to the bit.
+                let term = if part.weight == 1.0 { term } else { term * part.weight };
+                total = Some(total.map_or_else(|| term.shallow_clone(), |total| total + &term));
+            }
+        }
+        let total = total.ok_or_else(|| Error::internal("the objectives gave no term"))?;
+        Ok((total, values))
+    }
+}

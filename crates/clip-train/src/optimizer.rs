@@ -1,0 +1,326 @@
+//! AdamW over the trainable parameters, in their order, with a state that can be saved.
+
+use std::collections::{BTreeMap, HashMap};
+
+use clip_core::{Error, Result};
+use clip_nn::tch::{Device, Kind, Tensor};
+use clip_nn::{Parameter, door};
+use clip_torch::{AdamW, fused_adamw};
+
+use crate::groups::{NoDecay, rate_of};
+
+/// Settings of AdamW (Loshchilov, Hutter 2019), as `torch.optim.AdamW` means them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OptimizerConfig {
+    /// Decay of the two averages.
+    pub betas: [f64; 2],
+    /// Added to the root of the second average.
+    pub eps: f64,
+    /// How much of a weight a step of rate 1 takes away.
+    pub weight_decay: f64,
+    /// Which parameters do not decay.
+    pub no_decay: NoDecay,
+    /// Shares of the rate by prefix of the name.
+    pub rates: BTreeMap<String, f64>,
+}
+
+struct Slot {
+    name: String,
+    parameter: Tensor,
+    average: Tensor,
+    square: Tensor,
+    /// How many updates it had; an f32 scalar, since the fused operator reads one.
+    steps: Tensor,
+}
+
+/// Parameters that share decay and rate.
+struct Group {
+    weight_decay: f64,
+    rate: f64,
+    slots: Vec<usize>,
+}
+
+/// AdamW in one fused operator a group.
+pub struct Optimizer {
+    slots: Vec<Slot>,
+    groups: Vec<Group>,
+    betas: [f64; 2],
+    eps: f64,
+}
+
+impl Optimizer {
+    /// An optimizer of the given parameters with averages of zero.
+    pub fn new<'a>(parameters: impl IntoIterator<Item = &'a Parameter>, config: &OptimizerConfig) -> Result<Self> {
+        door(|| {
+            let mut slots = Vec::new();
+            let mut groups: Vec<Group> = Vec::new();
+            for parameter in parameters {
+                let spared = config.no_decay.spares(parameter);
+                let weight_decay = if spared { 0.0 } else { config.weight_decay };
+                let rate = rate_of(&parameter.name, &config.rates);
+                let group = groups
+                    .iter_mut()
+                    .find(|g| g.weight_decay == weight_decay && g.rate == rate);
+                match group {
+                    Some(group) => group.slots.push(slots.len()),
+                    None => groups.push(Group {
+                        weight_decay,
+                        rate,
+                        slots: vec![slots.len()],
+                    }),
+                }
+                let tensor = &parameter.tensor;
+                slots.push(Slot {
+                    name: parameter.name.clone(),
+                    parameter: tensor.shallow_clone(),
+                    average: tensor.detach().zeros_like(),
+                    square: tensor.detach().zeros_like(),
+                    steps: Tensor::zeros([], (Kind::Float, tensor.device())),
+                });
+            }
+            Self {
+                slots,
+                groups,
+                betas: config.betas,
+                eps: config.eps,
+            }
+        })
+    }
+
+    /// How many tensors it trains.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether it trains nothing.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Sets every gradient to zero.
+    pub fn zero_gradients(&self) -> Result<()> {
+        door(|| {
+            self.slots
+                .iter()
+                .for_each(|slot| slot.parameter.shallow_clone().zero_grad());
+        })
+    }
+
+    /// The gradients there are, in the parameters' order; they share memory with the parameters' own.
+    pub fn gradients(&self) -> Result<Vec<Tensor>> {
+        door(|| {
+            let gradients = self.slots.iter().map(|slot| slot.parameter.grad());
+            gradients.filter(Tensor::defined).collect()
+        })
+    }
+
+    /// One update at rate `rate`. Parameters that no gradient reached stay as they are, undecayed, as in torch.
+    pub fn step(&mut self, rate: f64) -> Result<()> {
+        for group in &self.groups {
+            let used: Vec<(&Slot, Tensor)> = door(|| {
+                let slots = group.slots.iter().map(|&slot| &self.slots[slot]);
+                let pairs = slots.map(|slot| (slot, slot.parameter.grad()));
+                pairs.filter(|(_, gradient)| gradient.defined()).collect()
+            })?;
+            if used.is_empty() {
+                continue;
+            }
+            let column = |pick: fn(&Slot) -> &Tensor| -> Vec<Tensor> {
+                used.iter().map(|(slot, _)| pick(slot).shallow_clone()).collect()
+            };
+            // The operator wants the number of this step and leaves it to the caller to count.
+            door(|| {
+                let _guard = clip_nn::tch::no_grad_guard();
+                used.iter()
+                    .for_each(|(slot, _)| drop(slot.steps.shallow_clone().g_add_scalar_(1)));
+            })?;
+            let gradients: Vec<Tensor> = used.iter().map(|(_, gradient)| gradient.shallow_clone()).collect();
+            let tensors = AdamW {
+                parameters: &column(|slot| &slot.parameter),
+                gradients: &gradients,
+                averages: &column(|slot| &slot.average),
+                squares: &column(|slot| &slot.square),
+                steps: &column(|slot| &slot.steps),
+            };
+            let [beta1, beta2] = self.betas;
+            fused_adamw(&tensors, rate * group.rate, beta1, beta2, group.weight_decay, self.eps)
+                .map_err(|error| Error::internal(format!("the optimizer's step: {error}")).source(error))?;
+        }
+        Ok(())
+    }
+
+    /// Its state, by name: `NAME/average`, `NAME/square`, `NAME/steps`.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let three = |slot: &Slot| {
+            [
+                (format!("{}/average", slot.name), slot.average.shallow_clone()),
+                (format!("{}/square", slot.name), slot.square.shallow_clone()),
+                (format!("{}/steps", slot.name), slot.steps.shallow_clone()),
+            ]
+        };
+        self.slots.iter().flat_map(three).collect()
+    }
+
+    /// Takes a saved state over. It must be of the same parameters; nothing changes where it is not.
+    pub fn restore(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let own = self.state();
+        let fits = |(name, tensor): &(String, Tensor)| state.get(name).is_some_and(|t| t.size() == tensor.size());
+        if let Some((name, tensor)) = own.iter().find(|entry| !fits(entry)) {
+            return Err(Error::invalid(format!(
+                "the checkpoint holds no `{name}` of shape {:?}: it was made with other trained parameters",
+                tensor.size()
+            ))
+            .remedy("resume with the same model, locks and objectives"));
+        }
+        if own.len() != state.len() {
+            return Err(Error::invalid(format!(
+                "the checkpoint holds {} tensors of the optimizer, this run has {}",
+                state.len(),
+                own.len()
+            ))
+            .remedy("resume with the same model, locks and objectives"));
+        }
+        door(|| {
+            let _guard = clip_nn::tch::no_grad_guard();
+            for (name, tensor) in &own {
+                if let Some(saved) = state.get(name) {
+                    tensor.shallow_clone().copy_(saved);
+                }
+            }
+        })
+    }
+
+    /// Where its parameters live; the CPU if there are none.
+    pub fn device(&self) -> Device {
+        self.slots.first().map_or(Device::Cpu, |slot| slot.parameter.device())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clip_nn::Role;
+
+    fn parameters() -> Vec<Parameter> {
+        let make = |name: &str, values: &[f32], shape: &[i64], role| Parameter {
+            name: name.into(),
+            tensor: Tensor::from_slice(values).view(shape).set_requires_grad(true),
+            role,
+            layer: None,
+        };
+        vec![
+            make("fc.weight", &[0.5, -0.25, 1.0, 2.0], &[2, 2], Role::Weight),
+            make("fc.bias", &[0.1, -0.2], &[2], Role::Bias),
+            make("head.weight", &[1.0, 1.0], &[1, 2], Role::Weight),
+            make("unused", &[3.0], &[1], Role::Weight),
+        ]
+    }
+
+    fn config() -> OptimizerConfig {
+        OptimizerConfig {
+            betas: [0.9, 0.98],
+            eps: 1e-6,
+            weight_decay: 0.2,
+            no_decay: NoDecay::OpenClip,
+            rates: BTreeMap::from([("head".to_owned(), 0.5)]),
+        }
+    }
+
+    fn backward(list: &[Parameter], factor: f64) {
+        let loss = list[..3]
+            .iter()
+            .map(|p| (p.tensor.square() * factor + &p.tensor).sum(Kind::Float))
+            .sum::<Tensor>();
+        loss.backward();
+    }
+
+    fn values(list: &[Parameter]) -> Vec<f32> {
+        list.iter()
+            .flat_map(|p| Vec::<f32>::try_from(p.tensor.detach().flatten(0, -1)).unwrap())
+            .collect()
+    }
+
+    /// AdamW by the book, in f64.
+    fn by_hand(start: &[f32], decays: &[f64], rates: &[f64], factors: &[f64]) -> Vec<f64> {
+        let mut out = Vec::new();
+        for ((&w, &decay), &rate) in start.iter().zip(decays).zip(rates) {
+            let (mut w, mut m, mut v) = (f64::from(w), 0.0, 0.0);
+            for (t, factor) in (1..).zip(factors) {
+                let g = 2.0 * w * factor + 1.0;
+                w -= rate * decay * w;
+                m = 0.9 * m + 0.1 * g;
+                v = 0.98 * v + 0.02 * g * g;
+                let (m_hat, v_hat) = (m / (1.0 - 0.9f64.powi(t)), v / (1.0 - 0.98f64.powi(t)));
+                w -= rate * m_hat / (v_hat.sqrt() + 1e-6);
+            }
+            out.push(w);
+        }
+        out
+    }
+
+    #[test]
+    fn it_follows_the_formula() {
+        let list = parameters();
+        let start = values(&list);
+        let mut optimizer = Optimizer::new(&list, &config()).unwrap();
+        for factor in [1.0, 0.5, 2.0] {
+            optimizer.zero_gradients().unwrap();
+            backward(&list, factor);
+            optimizer.step(0.01).unwrap();
+        }
+        let decays = [0.2, 0.2, 0.2, 0.2, 0.0, 0.0, 0.2, 0.2];
+        let rates = [0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005];
+        let wanted = by_hand(&start, &decays, &rates, &[1.0, 0.5, 2.0]);
+        for (got, wanted) in values(&list).iter().zip(&wanted) {
+            assert!((f64::from(*got) - wanted).abs() < 1e-6, "{got} against {wanted}");
+        }
+        // No gradient ever reached it, so it does not even decay.
+        assert_eq!(values(&list)[8], 3.0);
+        assert_eq!(optimizer.gradients().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_saved_state_goes_on_to_the_bit() {
+        let (one, two) = (parameters(), parameters());
+        let mut first = Optimizer::new(&one, &config()).unwrap();
+        let run = |optimizer: &mut Optimizer, list: &[Parameter], factor| {
+            optimizer.zero_gradients().unwrap();
+            backward(list, factor);
+            optimizer.step(0.01).unwrap();
+        };
+        run(&mut first, &one, 1.0);
+        let _guard = clip_nn::tch::no_grad_guard();
+        for (from, to) in one.iter().zip(&two) {
+            to.tensor.shallow_clone().copy_(&from.tensor);
+        }
+        drop(_guard);
+        let saved: HashMap<String, Tensor> = first.state().into_iter().map(|(n, t)| (n, t.copy())).collect();
+        run(&mut first, &one, 0.7);
+        let mut second = Optimizer::new(&two, &config()).unwrap();
+        second.restore(&saved).unwrap();
+        run(&mut second, &two, 0.7);
+        assert_eq!(values(&one), values(&two));
+    }
+
+    #[test]
+    fn a_state_of_other_parameters_is_refused() {
+        let list = parameters();
+        let mut optimizer = Optimizer::new(&list, &config()).unwrap();
+        let mut state: HashMap<String, Tensor> = Optimizer::new(&list[..3], &config())
+            .unwrap()
+            .state()
+            .into_iter()
+            .collect();
+        let error = optimizer.restore(&state).unwrap_err();
+        assert!(error.to_string().contains("`unused/average` of shape [1]"), "{error}");
+        state.extend(optimizer.state());
+        state.insert("more/steps".into(), Tensor::from(1f32));
+        assert!(
+            optimizer
+                .restore(&state)
+                .unwrap_err()
+                .to_string()
+                .contains("13 tensors")
+        );
+    }
+}
