@@ -1,1 +1,28 @@
-//! CLIP byte-pair encoding and Chinese WordPiece.
+//! CLIP's byte-pair encoding and BERT's WordPiece, as the models were trained with them, to the id.
+//!
+//! | type | reads | is the tokenizer of |
+//! |---|---|---|
+//! | [`ClipBpe`] | merges (plain or gzip), `tokenizer.json` | OpenAI's CLIP, OpenCLIP, Hugging Face's CLIP, EasyNLP's `open_clip` |
+//! | [`ChineseWordPiece`] | `vocab.txt`, `tokenizer.json` | Chinese-CLIP, EasyNLP's Chinese models, any BERT text tower |
+//!
+//! Both come with the vocabulary of their models ([`ClipBpe::bundled`], [`ChineseWordPiece::bundled`]) and implement
+//! [`clip_core::Tokenizer`]. [`VocabularyKind`] tells what a vocabulary file is, whatever its name.
+//!
+//! Text that breaks tokenizers (misread encodings, HTML references, full-width letters, private-use characters) is treated
+//! as the references treat it, since another id is another model input: open_clip 3.3.0 with ftfy 6.3.1, transformers
+//! 5.23.0, cn_clip 1.6.0.
+
+mod basic;
+mod bpe;
+mod clean;
+mod html;
+mod merges;
+mod pipeline;
+mod repair;
+mod vocabulary_file;
+mod wordpiece;
+mod words;
+
+pub use bpe::{BpeOptions, Cleaning, ClipBpe};
+pub use vocabulary_file::VocabularyKind;
+pub use wordpiece::{ChineseWordPiece, Flavour, WordPieceOptions};
