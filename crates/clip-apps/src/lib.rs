@@ -1,1 +1,18 @@
-//! The AppZoo: retrieval.
+//! The AppZoo: what users do with a model, without a tensor.
+//!
+//! - [`evaluate`]: how well texts find their images and images their texts, by a [`Relevance`].
+//! - [`Retrieval`]: the nearest rows of a gallery, as an [`App`](clip_core::App) that a command or a server drives.
+//! - [`Predictor`]: any number of rows through an [`Embedder`](clip_core::Embedder) into a
+//!   [`FeatureSink`](clip_core::FeatureSink).
+//!
+//! Any engine drives them: whatever implements [`Embedder`](clip_core::Embedder).
+
+mod evaluate;
+mod predict;
+mod relevance;
+mod retrieval;
+
+pub use evaluate::{Evaluation, chance, evaluate};
+pub use predict::{Predictor, PreparedRow};
+pub use relevance::{Relevance, Sides};
+pub use retrieval::{Retrieval, RetrievalHit, RetrievalRequest, RetrievalResponse};

@@ -7,6 +7,7 @@
 //! Equal rows score alike **to the bit**, wherever they stand and whatever the machine's instructions are, so a tie
 //! is a tie and counts against the query.
 
+mod chance;
 mod figures;
 mod gemm;
 mod positives;
@@ -15,6 +16,7 @@ mod sweep;
 mod threads;
 mod top;
 
+pub use chance::chance_both;
 pub use figures::Figures;
 pub use positives::{PositiveLists, Positives};
 pub use rank::{Ranks, rank, rank_both};

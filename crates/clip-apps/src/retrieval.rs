@@ -1,0 +1,191 @@
+//! Finds the nearest rows of a gallery to texts and pictures.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clip_core::{App, EmbedWorker, Embedder, Embeddings, EncodedImage, Error, ImageDecoder, Result};
+use clip_index::{Options, top_k};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Queries that one request may hold.
+const MAX_QUERIES: usize = 1024;
+
+/// Hits that one query may ask for.
+const MAX_HITS: usize = 10_000;
+
+/// Retrieval: nearest rows of a gallery, by the model that embedded the gallery.
+///
+/// The gallery holds pictures, texts or both; queries are texts and, with an [`ImageDecoder`], pictures.
+pub struct Retrieval {
+    worker: EmbedWorker,
+    gallery: Embeddings,
+    ids: Vec<String>,
+    decoder: Option<Arc<dyn ImageDecoder>>,
+    options: Options,
+}
+
+/// What [`Retrieval`] is asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetrievalRequest {
+    /// Query texts.
+    #[serde(default)]
+    pub texts: Vec<String>,
+    /// Query pictures, as data URIs in base64: `data:image/png;base64,…`.
+    #[serde(default)]
+    pub images: Vec<String>,
+    /// Hits a query.
+    #[serde(default = "ten")]
+    pub k: usize,
+}
+
+fn ten() -> usize {
+    10
+}
+
+/// What [`Retrieval`] answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RetrievalResponse {
+    /// The hits of each query text, best first.
+    pub texts: Vec<Vec<RetrievalHit>>,
+    /// The hits of each query picture, best first.
+    pub images: Vec<Vec<RetrievalHit>>,
+}
+
+/// A gallery row that was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RetrievalHit {
+    /// The row's id.
+    pub id: String,
+    /// The row, from 0.
+    pub row: usize,
+    /// Cosine with the query, −1 to 1.
+    pub score: f32,
+}
+
+impl Retrieval {
+    /// Over a gallery of unit rows and the id of each; an error if ids or dimensions do not fit.
+    pub fn new(worker: EmbedWorker, gallery: Embeddings, ids: Vec<String>) -> Result<Self> {
+        if ids.len() != gallery.len() {
+            return Err(Error::invalid(format!(
+                "{} ids for a gallery of {} rows",
+                ids.len(),
+                gallery.len()
+            )));
+        }
+        let dim = worker.info().dim;
+        if !gallery.is_empty() && gallery.dim() != dim {
+            return Err(
+                Error::invalid(format!("a gallery of {} dimensions, a model of {dim}", gallery.dim()))
+                    .remedy("embed the gallery with this model"),
+            );
+        }
+        Ok(Self {
+            worker,
+            gallery,
+            ids,
+            decoder: None,
+            options: Options::default(),
+        })
+    }
+
+    /// Takes pictures as queries too.
+    #[must_use]
+    pub fn decoder(mut self, decoder: Arc<dyn ImageDecoder>) -> Self {
+        self.decoder = Some(decoder);
+        self
+    }
+
+    /// Says on how many threads to search.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    fn search(&self, queries: &Embeddings, k: usize) -> Result<Vec<Vec<RetrievalHit>>> {
+        let hit = |hit: clip_index::Scored| RetrievalHit {
+            id: self.ids[hit.row].clone(),
+            row: hit.row,
+            score: hit.score,
+        };
+        let found = top_k(queries, &self.gallery, k, self.options)?;
+        Ok(found
+            .into_iter()
+            .map(|hits| hits.into_iter().map(hit).collect())
+            .collect())
+    }
+
+    fn embed_images(&self, uris: &[String]) -> Result<Embeddings> {
+        let Some(decoder) = &self.decoder else {
+            return Err(Error::invalid("queries are texts here; pictures are not taken").column("images"));
+        };
+        let mut images = Vec::with_capacity(uris.len());
+        for (number, uri) in uris.iter().enumerate() {
+            let image = data_uri(uri).and_then(|bytes| decoder.decode(&EncodedImage::Bytes(bytes.into())));
+            images.push(image.map_err(|error| error.column(format!("images[{number}]")))?);
+        }
+        self.worker.embed_images(&images)
+    }
+}
+
+impl App for Retrieval {
+    const NAME: &'static str = "retrieval";
+    type Request = RetrievalRequest;
+    type Response = RetrievalResponse;
+
+    fn run(&self, request: RetrievalRequest) -> Result<RetrievalResponse> {
+        let queries = request.texts.len() + request.images.len();
+        if queries > MAX_QUERIES || request.k > MAX_HITS {
+            let what = format!("{queries} queries of {} hits in one request", request.k);
+            return Err(
+                Error::invalid(what).remedy(format!("ask for up to {MAX_HITS} hits of up to {MAX_QUERIES} queries"))
+            );
+        }
+        let mut response = RetrievalResponse {
+            texts: Vec::new(),
+            images: Vec::new(),
+        };
+        if !request.texts.is_empty() {
+            let texts: Vec<&str> = request.texts.iter().map(String::as_str).collect();
+            response.texts = self.search(&self.worker.embed_texts(&texts)?, request.k)?;
+        }
+        if !request.images.is_empty() {
+            response.images = self.search(&self.embed_images(&request.images)?, request.k)?;
+        }
+        Ok(response)
+    }
+}
+
+/// The bytes of a data URI in base64.
+fn data_uri(uri: &str) -> Result<Vec<u8>> {
+    let body = uri
+        .strip_prefix("data:")
+        .and_then(|rest| rest.split_once(','))
+        .filter(|(head, _)| head.ends_with(";base64"));
+    let (_, body) = body.ok_or_else(|| {
+        Error::invalid("the picture is no data URI in base64").remedy("write it as data:image/png;base64,…")
+    })?;
+    STANDARD
+        .decode(body.trim())
+        .map_err(|error| Error::invalid(format!("the picture is no base64: {error}")).source(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_uris_are_read() {
+        assert_eq!(data_uri("data:image/png;base64,AQID").unwrap(), [1, 2, 3]);
+        for (bad, what) in [
+            ("AQID", "no data URI"),
+            ("data:image/png,AQID", "no data URI"),
+            ("data:;base64,A", "no base64"),
+        ] {
+            assert!(data_uri(bad).unwrap_err().what().contains(what), "{bad}");
+        }
+    }
+}
