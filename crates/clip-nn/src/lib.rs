@@ -12,6 +12,7 @@ mod objective;
 mod parameters;
 mod params;
 mod pipeline;
+mod writer;
 mod zoo;
 
 pub use door::{door, quiet};
@@ -22,6 +23,7 @@ pub use objective::{Context, Features, ModelShape, Needs, Objective, ObjectiveKi
 pub use parameters::{Parameter, Parameters};
 pub use params::{Fresh, Init, ParamOptions, Params, Role, WeightSource};
 pub use pipeline::{Pipeline, Preparation, pad, pixels};
+pub use writer::ModelWriter;
 pub use zoo::{ObjectiveEntry, OpenTokenizer, Zoo};
 
 pub use clip_core;
