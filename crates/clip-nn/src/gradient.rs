@@ -20,7 +20,8 @@ pub fn with_gradient(value: &Tensor, gradients: &[(&Tensor, &Tensor)]) -> Tensor
     for (x, gradient) in gradients {
         let surrogate = (*x * gradient.detach()).sum(Kind::Float);
         // Adding and taking off the same number is exact where it is finite, so the value stays what it was.
-        term = term + (&surrogate - surrogate.detach());
+        // Not in place: `term` still shares its memory with `value`.
+        term = (&surrogate - surrogate.detach()) + term;
     }
     term
 }

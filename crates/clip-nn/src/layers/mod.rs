@@ -1,5 +1,35 @@
 //! Layers, each written once and shared by every backbone.
+//!
+//! They are plain arithmetic: shapes are checked at the door ([`DualEncoder`](crate::DualEncoder)), settings by the
+//! backbone that builds them. Dimensions are called batch, tokens, width, heads throughout.
 
+mod activation;
+mod attention;
+mod batch_norm;
+mod conv;
+mod dropout;
+mod embedding;
+mod linear;
+mod mlp;
+mod norm;
+mod patch;
+mod post_norm;
+mod pre_norm;
 mod projection;
+#[cfg(test)]
+mod testing;
+mod weight;
 
+pub use activation::Activation;
+pub use attention::{Attention, AttentionInit, Pooled, Visible};
+pub use batch_norm::BatchNorm;
+pub use conv::{Conv, ConvShape};
+pub use dropout::Dropout;
+pub use embedding::Embedding;
+pub use linear::Linear;
+pub use mlp::{Mlp, MlpInit};
+pub use norm::LayerNorm;
+pub use patch::Patches;
+pub use post_norm::{PostNormBlock, PostNormConfig, PostNormStack};
+pub use pre_norm::{PreNormBlock, PreNormConfig, PreNormStack};
 pub use projection::{Projection, ProjectionConfig};

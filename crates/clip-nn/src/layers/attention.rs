@@ -1,0 +1,205 @@
+//! `softmax(q kᵀ / √d) v` over heads of width `d`, queries, keys and values from one matrix.
+
+use tch::{Kind, Tensor};
+
+use super::{Dropout, Linear};
+use crate::{Init, Params, Pass};
+
+/// Which tokens a token may look at.
+#[derive(Debug, Clone, Copy)]
+pub enum Visible<'a> {
+    /// All.
+    All,
+    /// Itself and those before it.
+    Causal,
+    /// Those where this mask `[batch, tokens]` (bool) is true.
+    Keys(&'a Tensor),
+}
+
+/// Which token of a row is pooled.
+#[derive(Debug, Clone, Copy)]
+pub enum Pooled<'a> {
+    /// The first.
+    First,
+    /// That of an index `[batch]` (i64).
+    At(&'a Tensor),
+}
+
+impl Pooled<'_> {
+    /// The pooled tokens of `[batch, tokens, width]`: `[batch, 1, width]`.
+    pub fn pick(self, x: &Tensor) -> Tensor {
+        match self {
+            Self::First => x.narrow(1, 0, 1),
+            Self::At(index) => {
+                let size = x.size();
+                x.gather(1, &index.view([-1, 1, 1]).expand([size[0], 1, size[2]], false), false)
+            }
+        }
+    }
+}
+
+/// How fresh attention matrices start.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionInit {
+    /// Queries, keys and values.
+    pub qkv: Init,
+    /// The matrix behind them.
+    pub out: Init,
+}
+
+/// Multi-head attention (Vaswani et al., 2017), `[batch, tokens, width] -> [batch, tokens, width]`. Softmax is in f32.
+#[derive(Debug)]
+pub struct Attention {
+    qkv: Linear,
+    out: Linear,
+    heads: i64,
+    width: i64,
+    dropout: Dropout,
+}
+
+impl Attention {
+    /// Takes `qkv` `[3 width, width]` (rows: queries, keys, values) and `out` `[width, width]`, with biases, from
+    /// `params`. `heads` divides `width`.
+    pub fn new(params: &Params, width: i64, heads: i64, init: AttentionInit) -> Self {
+        Self {
+            qkv: Linear::new(&params.at("qkv"), [width, 3 * width], init.qkv),
+            out: Linear::new(&params.at("out"), [width, width], init.out),
+            heads,
+            width,
+            dropout: Dropout::new(0.0),
+        }
+    }
+
+    /// Drops this share of the attention weights in training.
+    #[must_use]
+    pub fn with_dropout(self, share: f64) -> Self {
+        Self {
+            dropout: Dropout::new(share),
+            ..self
+        }
+    }
+
+    /// Every token looks.
+    pub fn forward(&self, x: &Tensor, visible: Visible<'_>, pass: Pass) -> Tensor {
+        let qkv = self.split(&self.qkv.forward(x, pass), 3);
+        let (mask, causal) = match visible {
+            Visible::All => (None, false),
+            Visible::Causal => (None, true),
+            Visible::Keys(mask) => (Some(mask.unsqueeze(1).unsqueeze(1)), false),
+        };
+        self.attend(&qkv[0], &qkv[1], &qkv[2], mask.as_ref(), causal, pass)
+    }
+
+    /// The pooled token alone looks: `[batch, 1, width]`, equal to that token of [`forward`](Self::forward). Keys and
+    /// values are still of all tokens.
+    pub fn forward_pooled(&self, x: &Tensor, visible: Visible<'_>, pooled: Pooled<'_>, pass: Pass) -> Tensor {
+        let query = self.split(&self.qkv.forward_rows(&pooled.pick(x), 0..self.width, pass), 1);
+        let others = self.split(&self.qkv.forward_rows(x, self.width..3 * self.width, pass), 2);
+        let mask = match (visible, pooled) {
+            (Visible::All, _) => None,
+            (Visible::Keys(mask), _) => Some(mask.unsqueeze(1).unsqueeze(1)),
+            (Visible::Causal, pooled) => {
+                let positions = Tensor::arange(x.size()[1], (Kind::Int64, x.device()));
+                let seen = match pooled {
+                    Pooled::First => positions.eq(0).unsqueeze(0),
+                    Pooled::At(index) => positions.unsqueeze(0).le_tensor(&index.unsqueeze(1)),
+                };
+                Some(seen.unsqueeze(1).unsqueeze(1))
+            }
+        };
+        self.attend(&query[0], &others[0], &others[1], mask.as_ref(), false, pass)
+    }
+
+    /// `[batch, tokens, parts width]` as parts of `[batch, heads, tokens, width of a head]`.
+    fn split(&self, x: &Tensor, parts: i64) -> Vec<Tensor> {
+        let size = x.size();
+        x.view([size[0], size[1], parts, self.heads, self.width / self.heads])
+            .permute([2, 0, 3, 1, 4])
+            .unbind(0)
+    }
+
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool, pass: Pass) -> Tensor {
+        let share = self.dropout.share(pass);
+        let heads = Tensor::scaled_dot_product_attention(q, k, v, mask, share, causal, None, false);
+        let joined = heads.transpose(1, 2).flatten(2, 3);
+        self.out.forward(&joined, pass)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::testing::{assert_close, built, wave};
+    use tch::Device;
+
+    // With `wave` as in linear.rs, width 4, 2 heads, x = wave(0.3, 2, 3, 4):
+    // def attend(mask):
+    //     q, k, v = F.linear(x, wave(0.1, 12, 4), wave(0.17, 12)).view(2, 3, 3, 2, 2).permute(2, 0, 3, 1, 4)
+    //     y = ((q @ k.transpose(-1, -2) / 2 ** 0.5).masked_fill(~mask, -torch.inf).softmax(-1) @ v)
+    //     return F.linear(y.transpose(1, 2).flatten(2), wave(0.24, 4, 4), wave(0.31, 4))
+    // ones = torch.ones(3, 3, dtype=bool); keys = torch.tensor([[1, 1, 0], [1, 0, 1]], dtype=bool)
+    // print(attend(ones)[0]); print(attend(ones.tril())[0]); print(attend(keys[:, None, None])[:, 1])
+    const ALL: [f32; 12] = [
+        -3.4561145, -4.724972, -1.5234094, 3.5848894, -3.593249, -4.914289, -1.6034288, 3.6824212, -1.707105,
+        -1.9808569, -0.1248091, 2.4450252,
+    ];
+    const CAUSAL: [f32; 12] = [
+        -2.2943466, -2.997927, -0.7041877, 2.7975247, -3.6391113, -4.9753423, -1.6275971, 3.7157524, -1.707105,
+        -1.9808569, -0.1248091, 2.4450252,
+    ];
+    const KEYS: [f32; 8] = [
+        -3.6391113, -4.9753423, -1.6275971, 3.7157524, 8.298462, 13.5657425, 7.702196, -4.123687,
+    ];
+
+    fn attention() -> Attention {
+        let init = AttentionInit {
+            qkv: Init::Constant(0.0),
+            out: Init::Constant(0.0),
+        };
+        built(|params| Attention::new(params, 4, 2, init)).0
+    }
+
+    fn keys() -> Tensor {
+        Tensor::from_slice(&[true, true, false, true, false, true]).view([2, 3])
+    }
+
+    #[test]
+    fn agrees_with_pytorch() {
+        let (attention, x) = (attention(), wave(0.3, &[2, 3, 4]));
+        let run = |visible| attention.forward(&x, visible, Pass::INFER);
+        assert_close(&run(Visible::All).get(0), &ALL, 1e-6);
+        assert_close(&run(Visible::Causal).get(0), &CAUSAL, 1e-6);
+        assert_close(&run(Visible::Keys(&keys())).select(1, 1), &KEYS, 1e-6);
+    }
+
+    #[test]
+    fn the_pooled_token_alone_is_exact() {
+        let (attention, x, keys) = (attention(), wave(0.3, &[2, 3, 4]), keys());
+        let index = Tensor::from_slice(&[1i64, 2]);
+        for visible in [Visible::All, Visible::Causal, Visible::Keys(&keys)] {
+            let all = attention.forward(&x, visible, Pass::INFER);
+            for pooled in [Pooled::First, Pooled::At(&index)] {
+                let one = attention.forward_pooled(&x, visible, pooled, Pass::INFER);
+                let difference = (one - pooled.pick(&all)).abs().max().double_value(&[]);
+                assert!(difference < 1e-6, "{visible:?} {pooled:?} {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn dropout_is_for_training() {
+        let attention = attention().with_dropout(0.5);
+        let x = wave(0.3, &[2, 3, 4]);
+        tch::manual_seed(3);
+        let train = attention.forward(&x, Visible::All, Pass::TRAIN);
+        assert_close(&attention.forward(&x, Visible::All, Pass::INFER).get(0), &ALL, 1e-6);
+        assert!(
+            (train.get(0) - Tensor::from_slice(&ALL).view([3, 4]))
+                .abs()
+                .max()
+                .double_value(&[])
+                > 1e-3
+        );
+        assert_eq!(train.device(), Device::Cpu);
+    }
+}

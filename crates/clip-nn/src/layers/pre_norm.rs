@@ -1,0 +1,157 @@
+//! Blocks that norm before they work: `x += attention(norm1(x)); x += mlp(norm2(x))`. CLIP's.
+
+use tch::Tensor;
+
+use super::{Activation, Attention, AttentionInit, LayerNorm, Mlp, MlpInit, Pooled, Visible};
+use crate::{Init, Params, Pass};
+
+/// Sizes of a stack of blocks.
+#[derive(Debug, Clone, Copy)]
+pub struct PreNormConfig {
+    /// Width of a token.
+    pub width: i64,
+    /// Width between the two layers of an MLP.
+    pub hidden: i64,
+    /// Heads; a divisor of the width.
+    pub heads: i64,
+    /// Blocks, at least one.
+    pub layers: u32,
+    /// The MLP's activation.
+    pub activation: Activation,
+    /// The norms' eps.
+    pub eps: f64,
+}
+
+/// A block, `[batch, tokens, width] -> [batch, tokens, width]`.
+#[derive(Debug)]
+pub struct PreNormBlock {
+    norm1: LayerNorm,
+    attention: Attention,
+    norm2: LayerNorm,
+    mlp: Mlp,
+}
+
+impl PreNormBlock {
+    /// Takes `norm1`, `attention`, `norm2` and `mlp` from `params`. Fresh matrices start as OpenAI's CLIP starts its own:
+    /// what is added to the stream is the smaller, the deeper the stack.
+    pub fn new(params: &Params, config: &PreNormConfig) -> Self {
+        let width = config.width as f64;
+        let residual = Init::Normal(width.powf(-0.5) * f64::from(2 * config.layers).powf(-0.5));
+        let attention = AttentionInit {
+            qkv: Init::Normal(width.powf(-0.5)),
+            out: residual,
+        };
+        let mlp = MlpInit {
+            fc1: Init::Normal((2.0 * width).powf(-0.5)),
+            fc2: residual,
+        };
+        let sizes = [config.width, config.hidden];
+        Self {
+            norm1: LayerNorm::new(&params.at("norm1"), config.width, config.eps),
+            attention: Attention::new(&params.at("attention"), config.width, config.heads, attention),
+            norm2: LayerNorm::new(&params.at("norm2"), config.width, config.eps),
+            mlp: Mlp::new(&params.at("mlp"), sizes, config.activation, mlp),
+        }
+    }
+
+    /// All tokens.
+    pub fn forward(&self, x: &Tensor, visible: Visible<'_>, pass: Pass) -> Tensor {
+        let x = x + self.attention.forward(&self.norm1.forward(x), visible, pass);
+        &x + self.mlp.forward(&self.norm2.forward(&x), pass)
+    }
+
+    /// The pooled token of [`forward`](Self::forward) alone, `[batch, 1, width]`, for about a third of the work.
+    pub fn forward_pooled(&self, x: &Tensor, visible: Visible<'_>, pooled: Pooled<'_>, pass: Pass) -> Tensor {
+        let normed = self.norm1.forward(x);
+        let x = pooled.pick(x) + self.attention.forward_pooled(&normed, visible, pooled, pass);
+        &x + self.mlp.forward(&self.norm2.forward(&x), pass)
+    }
+}
+
+/// Blocks on top of each other.
+#[derive(Debug)]
+pub struct PreNormStack {
+    blocks: Vec<PreNormBlock>,
+}
+
+impl PreNormStack {
+    /// Takes `blocks.{i}` from `params`, each at depth `i + 1`.
+    pub fn new(params: &Params, config: &PreNormConfig) -> Self {
+        let block = |i: u32| PreNormBlock::new(&params.at("blocks").at(i).layer(i + 1), config);
+        Self {
+            blocks: (0..config.layers).map(block).collect(),
+        }
+    }
+
+    /// Through all blocks: every token, `[batch, tokens, width]`, where the pass asks for tokens, else the pooled one
+    /// alone, `[batch, 1, width]`.
+    pub fn forward(&self, mut x: Tensor, visible: Visible<'_>, pooled: Pooled<'_>, pass: Pass) -> Tensor {
+        for (i, block) in self.blocks.iter().enumerate() {
+            let last = i + 1 == self.blocks.len();
+            x = if last && !pass.tokens {
+                block.forward_pooled(&x, visible, pooled, pass)
+            } else {
+                block.forward(&x, visible, pass)
+            };
+        }
+        x
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::testing::{built, values, wave};
+    use tch::Kind;
+
+    fn stack() -> PreNormStack {
+        let config = PreNormConfig {
+            width: 8,
+            hidden: 12,
+            heads: 2,
+            layers: 3,
+            activation: Activation::QuickGelu,
+            eps: 1e-5,
+        };
+        built(|params| PreNormStack::new(params, &config)).0
+    }
+
+    #[test]
+    fn the_last_block_for_the_pooled_token_alone_is_exact_in_value_and_gradient() {
+        let stack = stack();
+        let index = Tensor::from_slice(&[1i64, 4]);
+        for (visible, pooled) in [(Visible::All, Pooled::First), (Visible::Causal, Pooled::At(&index))] {
+            let run = |tokens| {
+                let x = wave(0.3, &[2, 5, 8]).set_requires_grad(true);
+                let pass = Pass { tokens, ..Pass::TRAIN };
+                let y = stack.forward(x.shallow_clone(), visible, pooled, pass);
+                let y = if tokens { pooled.pick(&y) } else { y };
+                y.square().sum(Kind::Float).backward();
+                (values(&y), values(&x.grad()))
+            };
+            let ((one, one_gradient), (all, all_gradient)) = (run(false), run(true));
+            // As near as the rounding of sums of this size allows.
+            let near = |a: &[f32], b: &[f32]| {
+                let size = b.iter().fold(0f32, |size, b| size.max(b.abs()));
+                a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-6 * size)
+            };
+            assert!(near(&one, &all), "{one:?} {all:?}");
+            assert!(near(&one_gradient, &all_gradient), "{one_gradient:?} {all_gradient:?}");
+        }
+    }
+
+    #[test]
+    fn depth_is_noted() {
+        let config = PreNormConfig {
+            width: 4,
+            hidden: 4,
+            heads: 1,
+            layers: 2,
+            activation: Activation::Gelu,
+            eps: 1e-5,
+        };
+        let (_, parameters) = built(|params| PreNormStack::new(params, &config));
+        let last = parameters.iter().last().unwrap();
+        assert_eq!((last.name.as_str(), last.layer), ("blocks.1.mlp.fc2.bias", Some(2)));
+    }
+}
