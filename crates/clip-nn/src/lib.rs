@@ -13,7 +13,6 @@ mod parameters;
 mod params;
 mod pipeline;
 mod writer;
-mod writer;
 mod zoo;
 
 pub use door::{door, quiet};
@@ -24,7 +23,6 @@ pub use objective::{Context, Features, ModelShape, Needs, Objective, ObjectiveKi
 pub use parameters::{Parameter, Parameters};
 pub use params::{Fresh, Init, ParamOptions, Params, Role, WeightSource};
 pub use pipeline::{Pipeline, Preparation, pad, pixels};
-pub use writer::ModelWriter;
 pub use writer::ModelWriter;
 pub use zoo::{ObjectiveEntry, OpenTokenizer, Zoo};
 

@@ -1,4 +1,4 @@
-//! How a trained model is written, handed to the trainer.
+//! How a model is written.
 
 use std::path::Path;
 
@@ -6,9 +6,10 @@ use clip_core::Result;
 
 use crate::DualEncoder;
 
-/// Writes a model as a directory that opens again. The trainer holds one and so names no family and no layout;
-/// `clip-models` implements it for whatever the model was opened from.
+/// Writes a model as a directory that opens again. Who trains is handed one, so that training names no family;
+/// `clip-models` implements it over the checkpoint that a model came from.
 pub trait ModelWriter: Send {
-    /// Writes weights, config and all that belongs to them into `dir`, which exists. Files appear whole or not at all.
-    fn write(&self, model: &DualEncoder, dir: &Path) -> Result<()>;
+    /// Writes weights, config, and whatever belongs beside them into `directory`, which exists and is empty. The caller
+    /// makes it appear under its name when this has returned.
+    fn write(&self, model: &DualEncoder, directory: &Path) -> Result<()>;
 }
