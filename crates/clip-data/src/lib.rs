@@ -1,5 +1,6 @@
 //! Pairs from tables and folders; pictures as the model sees them; features in and out.
 
+mod decode;
 mod image_cell;
 mod image_paths;
 mod loader;
@@ -8,7 +9,9 @@ mod pending;
 mod rejects;
 mod table;
 mod text_file;
+mod transform;
 
+pub use decode::{Decoder, Limits};
 pub use image_cell::{PICTURE_EXTENSIONS, decode_base64, is_picture_name, parse_image_cell};
 pub use image_paths::image_paths;
 pub use loader::{BadRows, Batch, LastBatch, Loader, LoaderOptions, Prepare, Prepared, at_row};
@@ -17,3 +20,4 @@ pub use pending::PendingFile;
 pub use rejects::Rejects;
 pub use table::{Columns, Format, MAX_ROW_BYTES, Roles, Row, Schema, Table, TableOptions};
 pub use text_file::TextFile;
+pub use transform::{Alpha, ClipTransform, ConfigForm, Crop, Filter, Order, Passes, Rescale, Resize, TransformConfig};
