@@ -132,8 +132,6 @@ pub struct RunConfig {
     /// What keeps its weights: prefixes of canonical names, as `image` (the tower), `text`, `image_projection`,
     /// `logit_scale`.
     pub lock: Vec<String>,
-    /// Whether statistics of standardising projections are taken from the training features before the first step.
-    pub standardise: bool,
     /// Decides every random number.
     pub seed: u64,
     /// Whether an epoch's order is drawn; otherwise the rows come as they stand.
@@ -192,7 +190,6 @@ impl Default for RunConfig {
             grad_clip: 1.0,
             logit_scale_range: [0.0, 100f64.ln()],
             lock: Vec::new(),
-            standardise: false,
             seed: 0,
             shuffle: true,
             unique_by: None,

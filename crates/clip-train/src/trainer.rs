@@ -1,0 +1,547 @@
+//! The loop: epochs, steps, evaluations, checkpoints.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clip_core::{Error, Event, Metric, Observer, Position, Result};
+use clip_data::PendingFile;
+use clip_nn::tch::{self, Kind};
+use clip_nn::{DualEncoder, ModelWriter, Zoo, door};
+use serde_json::{Map, Value};
+
+use crate::batch::{Batch, BatchSource};
+use crate::checkpoint::{Best, Checkpoint, Checkpoints, RunState};
+use crate::clip::clip_gradients;
+use crate::config::{Compute, RunConfig};
+use crate::evaluate::{Evaluation, Figure, figures};
+use crate::folder::{PendingFolder, link_files};
+use crate::groups::{check_prefixes, lock};
+use crate::objectives::Objectives;
+use crate::observers::{JsonLines, TensorBoard};
+use crate::optimizer::Optimizer;
+use crate::run::RunDir;
+use crate::step::{StepLoss, StepOptions, back_propagate};
+
+/// What a run is made of.
+pub struct Parts {
+    /// The model to train: of [`Checkpoint::model`](crate::Checkpoint::model) where the run goes on from one.
+    pub model: DualEncoder,
+    /// How it is written.
+    pub writer: Box<dyn ModelWriter>,
+    /// The training pairs.
+    pub source: Box<dyn BatchSource>,
+    /// The pairs to evaluate on; without them `best` is `last`.
+    pub evaluation: Option<Box<dyn Evaluation>>,
+    /// The settings.
+    pub config: RunConfig,
+    /// Who else is told what happens; metrics.jsonl and TensorBoard's events are written anyway.
+    pub observers: Vec<Box<dyn Observer>>,
+    /// Where the run is written, and what it goes on from.
+    pub run: RunDir,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Steps done, those before a resume included.
+    pub step: u64,
+    /// Steps that this process did.
+    pub done: u64,
+    /// Seconds that those steps took, without evaluations and checkpoints.
+    pub seconds: f64,
+    /// The loss of the last step of this process.
+    pub loss: Option<f64>,
+    /// The figures of the last evaluation of this process.
+    pub evaluated: Option<Map<String, Value>>,
+    /// The best evaluation.
+    pub best: Option<Best>,
+    /// Rows refused, those met again counted again.
+    pub refused: u64,
+}
+
+/// Trains a model.
+pub struct Trainer {
+    model: DualEncoder,
+    writer: Box<dyn ModelWriter>,
+    evaluation: Option<Box<dyn Evaluation>>,
+    config: RunConfig,
+    observers: Vec<Box<dyn Observer>>,
+    path: PathBuf,
+    checkpoints: Checkpoints,
+    objectives: Objectives,
+    optimizer: Optimizer,
+    state: RunState,
+    steps: u64,
+    summary: Summary,
+    /// Step, epoch and `evaluated` of the newest checkpoint.
+    saved: Option<(u64, u64, bool)>,
+}
+
+/// Why the loop looks up from its steps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Point {
+    /// Behind a step.
+    Step,
+    /// Behind the last step of an epoch.
+    Epoch,
+    /// Behind the last step of the run.
+    End,
+}
+
+impl Trainer {
+    /// Prepares a run: locks, builds objectives and optimizer, takes the state of a checkpoint over, writes run.toml and
+    /// cuts metrics.jsonl back. The source is handed to [`run`](Self::run).
+    fn new(parts: Parts, zoo: &Zoo, pairs: Option<u64>) -> Result<Self> {
+        let Parts {
+            model,
+            writer,
+            evaluation,
+            config,
+            observers,
+            run,
+            source: _,
+        } = parts;
+        config.check()?;
+        let config = config.resolved(zoo)?;
+        let steps = config.steps(pairs)?;
+        lock(model.parameters(), &config.lock)?;
+        check_prefixes("rates", config.rates.keys().map(String::as_str), model.parameters())?;
+        let device = model.logit_scale().device();
+        let objectives = Objectives::build(&config.objectives, zoo, &model.shape(), config.seed, device)?;
+        let trained = model
+            .parameters()
+            .trainable()
+            .chain(objectives.parameters().trainable());
+        let optimizer = Optimizer::new(trained, &config.optimizer())?;
+        if optimizer.is_empty() {
+            return Err(Error::invalid("every parameter is locked, so there is nothing to train").remedy("lock less"));
+        }
+        let (path, checkpoints) = (run.path().to_owned(), run.checkpoints());
+        let notes = run.notes().to_vec();
+        let state = RunState {
+            step: 0,
+            epoch: 0,
+            position: Position::default(),
+            evaluated: false,
+            best: None,
+            bad_steps: 0,
+            refused: 0,
+            config: config.to_toml()?,
+        };
+        let mut trainer = Self {
+            model,
+            writer,
+            evaluation,
+            config,
+            observers,
+            path,
+            checkpoints,
+            objectives,
+            optimizer,
+            state,
+            steps,
+            summary: Summary {
+                step: 0,
+                done: 0,
+                seconds: 0.0,
+                loss: None,
+                evaluated: None,
+                best: None,
+                refused: 0,
+            },
+            saved: None,
+        };
+        trainer.open(notes, run.into_checkpoint())?;
+        Ok(trainer)
+    }
+
+    /// Trains to the end.
+    ///
+    /// # Errors
+    /// What a source, an objective, the model, a file or an observer answers; a loss that stays not finite. The run can be
+    /// resumed from its newest checkpoint.
+    pub fn run(mut parts: Parts, zoo: &Zoo) -> Result<Summary> {
+        if parts.run.finished(&parts.config) {
+            return finished(parts);
+        }
+        // The source is borrowed by its streams, so it stays outside of what they change.
+        let mut source = std::mem::replace(&mut parts.source, Box::new(Nothing));
+        let mut trainer = Self::new(parts, zoo, source.pairs())?;
+        trainer.tell(&Event::Started {
+            step: trainer.state.step,
+            steps: trainer.steps,
+        })?;
+        while !trainer.ended() {
+            let position = trainer.state.position.clone();
+            let mut stream = source.start(trainer.state.epoch, &position)?;
+            loop {
+                if trainer.ended() {
+                    break;
+                }
+                match stream.next()? {
+                    Some(batch) => trainer.step(&batch)?,
+                    None => {
+                        trainer.epoch()?;
+                        break;
+                    }
+                }
+            }
+        }
+        trainer.end()
+    }
+
+    /// Opens the run's files, and takes a checkpoint over.
+    fn open(&mut self, notes: Vec<String>, checkpoint: Option<Checkpoint>) -> Result<()> {
+        if let Some(checkpoint) = &checkpoint {
+            self.restore(checkpoint)?;
+        }
+        self.checkpoints
+            .forget_after(checkpoint.as_ref().map(|checkpoint| checkpoint.state().step))?;
+        write(&self.path.join("run.toml"), self.state.config.as_bytes())?;
+        let metrics = self.path.join("metrics.jsonl");
+        let lines = JsonLines::open(metrics, self.state.step, self.state.evaluated)?;
+        let board = TensorBoard::create(self.path.join("tensorboard"))?;
+        self.observers.insert(0, Box::new(lines));
+        self.observers.insert(1, Box::new(board));
+        for note in notes {
+            self.tell(&Event::Note(&note))?;
+        }
+        if let Some(checkpoint) = checkpoint {
+            for change in changes(&checkpoint.state().config, &self.state.config) {
+                self.tell(&Event::Note(&change))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let mut tensors = checkpoint.tensors(self.optimizer.device())?;
+        let prefix = "objectives/";
+        for parameter in self.objectives.parameters().iter() {
+            let name = format!("{prefix}{}", parameter.name);
+            let saved = tensors
+                .remove(&name)
+                .filter(|saved| saved.size() == parameter.tensor.size());
+            let saved = saved.ok_or_else(|| {
+                Error::invalid(format!("the checkpoint holds no `{name}` of the objective's shape"))
+                    .file(checkpoint.path())
+                    .remedy("resume with the same objectives")
+            })?;
+            door(|| {
+                let _guard = tch::no_grad_guard();
+                parameter.tensor.shallow_clone().copy_(&saved);
+            })?;
+        }
+        tensors.retain(|name, _| !name.starts_with(prefix));
+        self.optimizer
+            .restore(&tensors)
+            .map_err(|error| error.file(checkpoint.path()))?;
+        let config = std::mem::take(&mut self.state.config);
+        self.state = RunState {
+            config,
+            ..checkpoint.state().clone()
+        };
+        self.saved = Some(self.standing());
+        // A process killed behind a checkpoint may have left the names at older models.
+        self.publish("last", Some(checkpoint.path()))?;
+        let best = self.state.best.as_ref().map(|best| best.step);
+        if self.evaluation.is_none() || best == Some(self.state.step) {
+            self.publish("best", Some(checkpoint.path()))?;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, event: &Event<'_>) -> Result<()> {
+        self.observers
+            .iter_mut()
+            .try_for_each(|observer| observer.observe(event))
+    }
+
+    fn compute(&self) -> Kind {
+        match self.config.dtype {
+            Compute::F32 => Kind::Float,
+            Compute::Bf16 => Kind::BFloat16,
+        }
+    }
+
+    /// One step, and what is due behind it.
+    fn step(&mut self, batch: &Batch) -> Result<()> {
+        self.state.position.clone_from(&batch.position);
+        self.state.refused += batch.refused;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let rate = self
+            .config
+            .schedule
+            .rate(self.config.lr, self.state.step, self.config.warmup_steps, self.steps);
+        let options = StepOptions {
+            micro_batch: self.config.micro_batch,
+            seed: self.config.seed,
+            step: self.state.step,
+            compute: self.compute(),
+        };
+        self.optimizer.zero_gradients()?;
+        let loss = back_propagate(&self.model, &self.objectives, batch, options)?;
+        let norm = clip_gradients(&self.optimizer.gradients()?, self.config.grad_clip)?;
+        let good = loss.total.is_finite() && norm.is_finite();
+        if good {
+            self.optimizer.step(rate)?;
+            self.clamp_scale()?;
+        }
+        self.state.step += 1;
+        self.state.evaluated = false;
+        self.state.bad_steps = if good { 0 } else { self.state.bad_steps + 1 };
+        self.summary.seconds += started.elapsed().as_secs_f64();
+        self.summary.done += 1;
+        self.summary.loss = Some(loss.total);
+        if self.state.step.is_multiple_of(self.config.log_every) || !good {
+            let figures = self.figures(&loss, rate, norm, batch.len(), good)?;
+            self.tell(&Event::Step(&figures))?;
+        }
+        if self.state.bad_steps > 0 && self.state.bad_steps >= self.config.max_bad_steps {
+            return Err(Error::invalid(format!(
+                "the loss or its gradient was not finite in {} steps in a row, the last of them step {}",
+                self.state.bad_steps, self.state.step
+            ))
+            .remedy("use a lower --lr, a longer warm-up, or dtype = \"f32\", and resume"));
+        }
+        self.look_up(Point::Step)
+    }
+
+    /// Whether all steps are done. Without `max_steps` the epochs alone say so: refused rows make them shorter than planned.
+    fn ended(&self) -> bool {
+        let most = self.config.max_steps.unwrap_or(u64::MAX);
+        self.state.epoch >= self.config.epochs || self.state.step >= most
+    }
+
+    /// The end of an epoch, and what is due there.
+    fn epoch(&mut self) -> Result<()> {
+        self.state.epoch += 1;
+        self.state.position = Position::default();
+        self.look_up(Point::Epoch)
+    }
+
+    /// Keeps the temperature in its range, as OpenCLIP does after each step.
+    fn clamp_scale(&self) -> Result<()> {
+        let [low, high] = self.config.logit_scale_range;
+        let mut scale = self.model.logit_scale().shallow_clone();
+        if !scale.requires_grad() || (low == f64::NEG_INFINITY && high == f64::INFINITY) {
+            return Ok(());
+        }
+        door(|| {
+            let _guard = tch::no_grad_guard();
+            let _ = scale.clamp_(low, high);
+        })
+    }
+
+    fn figures(&self, loss: &StepLoss, rate: f64, norm: f64, pairs: usize, good: bool) -> Result<Map<String, Value>> {
+        let scale = door(|| self.model.logit_scale().double_value(&[]))?;
+        let mut figures = Map::new();
+        let mut put = |name: &str, value: Value| figures.insert(name.to_owned(), value);
+        put("step", self.state.step.into());
+        put("epoch", self.state.epoch.into());
+        // JSON has no word for numbers that are not finite: they are written as null.
+        put("loss", loss.total.into());
+        for (name, value) in &loss.terms {
+            put(name, (*value).into());
+        }
+        put("lr", rate.into());
+        put("logit_scale", scale.into());
+        put("grad_norm", norm.into());
+        put("pairs", pairs.into());
+        if !good {
+            put("left_out", true.into());
+        }
+        Ok(figures)
+    }
+
+    /// What is due at a point: an evaluation, then `best`, a checkpoint and `last`.
+    fn look_up(&mut self, point: Point) -> Result<()> {
+        let step = self.state.step;
+        let due = |every: Option<u64>| match every {
+            Some(every) => point == Point::End || (point == Point::Step && step.is_multiple_of(every)),
+            None => point != Point::Step,
+        };
+        let save = due(self.config.checkpoint_every);
+        let improved = due(self.config.evaluation.every) && !self.state.evaluated && self.evaluate()?;
+        // The end of an epoch moves the state on without a step, so a checkpoint of the same step may be made again.
+        let folder = if save && self.saved != Some(self.standing()) {
+            Some(self.save()?)
+        } else {
+            None
+        };
+        if let Some(folder) = &folder {
+            self.publish("last", Some(folder))?;
+        }
+        if improved || (self.evaluation.is_none() && folder.is_some()) {
+            self.publish("best", folder.as_deref())?;
+        }
+        if let Some(folder) = folder {
+            self.checkpoints.prune(self.config.keep)?;
+            self.tell(&Event::Saved { path: &folder, step })?;
+        }
+        Ok(())
+    }
+
+    fn standing(&self) -> (u64, u64, bool) {
+        (self.state.step, self.state.epoch, self.state.evaluated)
+    }
+
+    /// Evaluates, and says whether it was the best so far.
+    fn evaluate(&mut self) -> Result<bool> {
+        let compute = self.compute();
+        let Some(evaluation) = &mut self.evaluation else {
+            return Ok(false);
+        };
+        let embedded = {
+            let _guard = tch::no_grad_guard();
+            evaluation.embed(&self.model, compute)?
+        };
+        let mut map = Map::from_iter([("step".to_owned(), self.state.step.into())]);
+        map.extend(figures(&embedded)?);
+        let figure = Figure::new(&self.config.evaluation.metric);
+        let value = figure.value(&map).ok_or_else(|| {
+            let known: Vec<&str> = map.keys().map(String::as_str).filter(|key| *key != "step").collect();
+            Error::invalid(format!("an evaluation has no figure `{}`", figure.name()))
+                .remedy(format!("set evaluation.metric to one of {}", known.join(", ")))
+        })?;
+        self.tell(&Event::Evaluated(&map))?;
+        self.state.evaluated = true;
+        self.summary.evaluated = Some(map);
+        let improved = self.state.best.as_ref().is_none_or(|best| {
+            best.metric != figure.name()
+                || if figure.higher_is_better() {
+                    value > best.value
+                } else {
+                    value < best.value
+                }
+        });
+        if improved {
+            self.state.best = Some(Best {
+                metric: figure.name().to_owned(),
+                value,
+                step: self.state.step,
+            });
+        }
+        Ok(improved)
+    }
+
+    fn save(&mut self) -> Result<PathBuf> {
+        let mut tensors = self.optimizer.state();
+        let own = self.objectives.parameters().iter();
+        tensors.extend(own.map(|parameter| {
+            let name = format!("objectives/{}", parameter.name);
+            (name, parameter.tensor.detach())
+        }));
+        let folder = self
+            .checkpoints
+            .write(&self.state, tensors, &self.model, &*self.writer)?;
+        self.saved = Some(self.standing());
+        Ok(folder)
+    }
+
+    /// Puts the model as it is now under a name: the files of a checkpoint just made, or written anew.
+    fn publish(&self, name: &str, checkpoint: Option<&Path>) -> Result<()> {
+        let pending = PendingFolder::create(&self.path.join(name))?;
+        match checkpoint {
+            Some(checkpoint) => link_files(&checkpoint.join("model"), pending.path())?,
+            None => self.writer.write(&self.model, pending.path())?,
+        }
+        pending.publish()
+    }
+
+    fn end(mut self) -> Result<Summary> {
+        self.look_up(Point::End)?;
+        self.tell(&Event::Finished { step: self.state.step })?;
+        self.summary.step = self.state.step;
+        self.summary.refused = self.state.refused;
+        self.summary.best = self.state.best;
+        Ok(self.summary)
+    }
+}
+
+/// What there is to say of a run that has done everything already; its files stay as they are.
+fn finished(mut parts: Parts) -> Result<Summary> {
+    let Some(checkpoint) = parts.run.checkpoint() else {
+        return Err(Error::internal("a run without a checkpoint is not finished"));
+    };
+    let state = checkpoint.state();
+    let note = format!("the run is finished: all {} steps are done", state.step);
+    for observer in &mut parts.observers {
+        observer.observe(&Event::Note(&note))?;
+        observer.observe(&Event::Finished { step: state.step })?;
+    }
+    Ok(Summary {
+        step: state.step,
+        done: 0,
+        seconds: 0.0,
+        loss: None,
+        evaluated: None,
+        best: state.best.clone(),
+        refused: state.refused,
+    })
+}
+
+/// A source of nothing, in the place of one that was taken out.
+struct Nothing;
+
+impl BatchSource for Nothing {
+    fn pairs(&self) -> Option<u64> {
+        None
+    }
+
+    fn start(&mut self, _: u64, _: &Position) -> Result<Box<dyn crate::batch::BatchStream + '_>> {
+        Err(Error::internal("the source was taken out before"))
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = PendingFile::create(path)?;
+    std::io::Write::write_all(&mut file, bytes).map_err(|error| file.error(error))?;
+    file.commit()
+}
+
+/// What a resumed run is told otherwise than before, a sentence a setting.
+fn changes(before: &str, now: &str) -> Vec<String> {
+    let parse = |text: &str| toml::from_str::<toml::Table>(text).unwrap_or_default();
+    let (before, now) = (parse(before), parse(now));
+    let mut names: Vec<&String> = before.keys().chain(now.keys()).collect();
+    names.sort();
+    names.dedup();
+    let differs = names.into_iter().filter(|name| before.get(*name) != now.get(*name));
+    let show = |value: Option<&toml::Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    differs
+        .map(|name| {
+            let (old, new) = (show(before.get(name)), show(now.get(name)));
+            format!("`{name}` was {old} before and is {new} now, so the numbers are not those of one uninterrupted run")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_settings_are_named() {
+        let before = RunConfig::default();
+        let now = RunConfig {
+            lr: 0.5,
+            max_steps: Some(3),
+            ..before.clone()
+        };
+        let told = changes(&before.to_toml().unwrap(), &now.to_toml().unwrap());
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(
+            told[0].starts_with("`lr` was 0.00005 before and is 0.5 now"),
+            "{told:?}"
+        );
+        assert!(
+            told[1].starts_with("`max_steps` was nothing before and is 3 now"),
+            "{told:?}"
+        );
+        assert!(changes(&before.to_toml().unwrap(), &before.to_toml().unwrap()).is_empty());
+    }
+}

@@ -1,0 +1,6 @@
+//! Training of small real towers, through files.
+
+mod gradients;
+mod resume;
+mod runs;
+mod tiny;
