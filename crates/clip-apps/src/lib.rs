@@ -4,15 +4,18 @@
 //! - [`Retrieval`]: the nearest rows of a gallery, as an [`App`](clip_core::App) that a command or a server drives.
 //! - [`Predictor`]: any number of rows through an [`Embedder`](clip_core::Embedder) into a
 //!   [`FeatureSink`](clip_core::FeatureSink).
+//! - [`retrieval_page`]: an evaluation to look at, with pictures.
 //!
 //! Any engine drives them: whatever implements [`Embedder`](clip_core::Embedder).
 
 mod evaluate;
+mod page;
 mod predict;
 mod relevance;
 mod retrieval;
 
 pub use evaluate::{Evaluation, chance, evaluate};
+pub use page::{Gallery, PageOptions, retrieval_page};
 pub use predict::{Predictor, PreparedRow};
 pub use relevance::{Relevance, Sides};
 pub use retrieval::{Retrieval, RetrievalHit, RetrievalRequest, RetrievalResponse};

@@ -106,8 +106,25 @@ impl PositiveLists {
 }
 
 impl Positives {
-    /// The same facts seen from the gallery. An error if a list names a row past it.
-    pub(crate) fn transposed(&self, gallery: usize) -> Result<Self> {
+    /// The right rows of one query, ascending.
+    pub fn rows(&self, query: usize) -> Vec<usize> {
+        match self {
+            Self::Diagonal => vec![query],
+            Self::Lists(lists) => lists.of(query).iter().map(|&row| row as usize).collect(),
+            Self::Labels { queries, gallery } => match queries.get(query) {
+                Some(wanted) => (0..)
+                    .zip(gallery)
+                    .filter(|(_, label)| *label == wanted)
+                    .map(|(row, _)| row)
+                    .collect(),
+                None => Vec::new(),
+            },
+        }
+    }
+
+    /// The same facts seen from a gallery of so many rows: the right queries of each. An error if a list names a row
+    /// past it.
+    pub fn transposed(&self, gallery: usize) -> Result<Self> {
         Ok(match self {
             Self::Diagonal => Self::Diagonal,
             Self::Lists(lists) => Self::Lists(lists.transposed(gallery)?),
@@ -308,6 +325,19 @@ mod tests {
         let back = there.transposed(5).unwrap();
         assert_eq!(back, lists(&[&[0], &[], &[0, 2], &[3], &[]]));
         assert_eq!(back.transposed(4).unwrap(), there);
+    }
+
+    #[test]
+    fn rows_of_a_query() {
+        let labels = Positives::Labels {
+            queries: vec![5, 6],
+            gallery: vec![6, 5, 6],
+        };
+        assert_eq!((labels.rows(1), labels.rows(2)), (vec![0, 2], vec![]));
+        assert_eq!(
+            (Positives::Diagonal.rows(3), Positives::Lists(lists(&[&[4, 1]])).rows(0)),
+            (vec![3], vec![1, 4])
+        );
     }
 
     #[test]

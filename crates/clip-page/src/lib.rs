@@ -1,1 +1,16 @@
-//! One self-contained HTML page: style, escaping, inline pictures.
+//! One self-contained HTML page: style, escaping, inline pictures, and a policy that lets nothing else in.
+//!
+//! A [`Page`] is put together from [`Part`]s: [`Table`], [`Facts`], [`Cards`], or your own over [`Html`]. Whatever text
+//! goes in is shown as that text, never read as markup. Words are the caller's, so pages can be in any language.
+
+mod cards;
+mod html;
+mod page;
+mod picture;
+mod table;
+
+pub use cards::{Card, Cards, Exhibit, Tone, Verdict};
+pub use html::{Html, Part};
+pub use page::Page;
+pub use picture::Picture;
+pub use table::{Facts, Table};
