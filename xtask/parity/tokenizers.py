@@ -3,14 +3,17 @@
     pip install ftfy==6.3.1 transformers==5.23.0 regex six
     pip install --no-deps open_clip_torch==3.3.0 cn_clip==1.6.0
     python xtask/parity/tokenizers.py --count 300 --seed 1 --output crates/clip-tokenizers/tests/fuzz.jsonl
+    python xtask/parity/tokenizers.py --tiny crates/clip-tokenizers/tests/tiny
     python xtask/parity/tokenizers.py --tables crates/clip-tokenizers/data
 
 Each line holds `text`; `cleaned` (ftfy, HTML, whitespace, lower case); `open_clip` and `hf_clip` (context 77), `cn_clip` and
-`hf_bert` (context 52), all with special tokens and without padding. Torch is not needed. `--tables` writes the two data
-tables of the cleaning: HTML's named characters and the single-byte encodings.
+`hf_bert` (context 52), all with special tokens and without padding. Torch is not needed. `--tiny` writes small vocabularies
+in every format and what the references do with them at context 16. `--tables` writes the two data tables of the cleaning:
+HTML's named characters and the single-byte encodings.
 """
 
 import argparse
+import gzip
 import html
 import html.entities
 import importlib.util
@@ -19,6 +22,7 @@ import pathlib
 import random
 import site
 import sys
+import tempfile
 import types
 import unicodedata
 
@@ -35,38 +39,98 @@ def load_alone(name, path):
     return module
 
 
-def references():
-    """The reference tokenizers: a dict of name to (text -> ids)."""
+def open_clip_module():
+    """open_clip's tokenizer, which imports torch for the type of its result only."""
     torch = types.ModuleType("torch")
     torch.LongTensor = torch.Tensor = object
-    sys.modules.setdefault("torch", torch)
-    open_clip = load_alone("open_clip_tokenizer", PACKAGES / "open_clip/tokenizer.py")
+    sys.modules["torch"] = torch
+    module = load_alone("open_clip_tokenizer", PACKAGES / "open_clip/tokenizer.py")
     del sys.modules["torch"]
-    simple = open_clip.SimpleTokenizer()
-    chinese = load_alone("cn_clip_tokenizer", PACKAGES / "cn_clip/clip/bert_tokenizer.py").FullTokenizer(
-        str(PACKAGES / "cn_clip/clip/vocab.txt"))
-    from transformers import BertTokenizer, CLIPTokenizer
-    vocabulary = {name: id for name, id in simple.encoder.items() if id < simple.sot_token_id}
-    vocabulary |= {"<|startoftext|>": simple.sot_token_id, "<|endoftext|>": simple.eot_token_id}
-    merges = sorted(simple.bpe_ranks, key=simple.bpe_ranks.get)
-    clip = CLIPTokenizer(vocab=vocabulary, merges=merges)
-    bert = BertTokenizer(vocab=str(PACKAGES / "cn_clip/clip/vocab.txt"))
+    return module
 
-    def open_clip_ids(text, length=77):
+
+def open_clip_ids(simple, length=77):
+    """How open_clip frames and truncates (its `__call__` without the tensor)."""
+    def ids(text):
         ids = [simple.sot_token_id] + simple.encode(text) + [simple.eot_token_id]
         return ids if len(ids) <= length else ids[:length - 1] + [simple.eot_token_id]
+    return ids
 
-    def cn_clip_ids(text, length=52):
-        ids = chinese.convert_tokens_to_ids(chinese.tokenize(text))
-        return [chinese.vocab["[CLS]"]] + ids[:length - 2] + [chinese.vocab["[SEP]"]]
 
+def cn_clip_ids(vocabulary, length=52):
+    """How cn_clip frames and truncates (its `tokenize` without the tensor)."""
+    tokenizer = load_alone("cn_clip_tokenizer", PACKAGES / "cn_clip/clip/bert_tokenizer.py").FullTokenizer(str(vocabulary))
+
+    def ids(text):
+        ids = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text))
+        return [tokenizer.vocab["[CLS]"]] + ids[:length - 2] + [tokenizer.vocab["[SEP]"]]
+    return ids
+
+
+def hf_ids(tokenizer, length):
+    """Hugging Face's call."""
+    return lambda text: tokenizer(text, truncation=True, max_length=length)["input_ids"]
+
+
+def hf_clip(simple):
+    """Hugging Face's tokenizer of the same merges."""
+    from transformers import CLIPTokenizer
+    vocabulary = {name: id for name, id in simple.encoder.items() if id < simple.sot_token_id}
+    vocabulary |= {"<|startoftext|>": simple.sot_token_id, "<|endoftext|>": simple.eot_token_id}
+    return CLIPTokenizer(vocab=vocabulary, merges=sorted(simple.bpe_ranks, key=simple.bpe_ranks.get))
+
+
+def references():
+    """The reference tokenizers with their own vocabularies: a dict of name to (text -> ids)."""
+    from transformers import BertTokenizer
+    open_clip = open_clip_module()
+    simple = open_clip.SimpleTokenizer()
+    vocabulary = PACKAGES / "cn_clip/clip/vocab.txt"
     return {
         "cleaned": open_clip.get_clean_fn("lower"),
-        "open_clip": open_clip_ids,
-        "hf_clip": lambda text: clip(text, truncation=True, max_length=77)["input_ids"],
-        "cn_clip": cn_clip_ids,
-        "hf_bert": lambda text: bert(text, truncation=True, max_length=52)["input_ids"],
+        "open_clip": open_clip_ids(simple),
+        "hf_clip": hf_ids(hf_clip(simple), 77),
+        "cn_clip": cn_clip_ids(vocabulary),
+        "hf_bert": hf_ids(BertTokenizer(vocab=str(vocabulary)), 52),
+        "hf_bert_cased": hf_ids(BertTokenizer(vocab=str(vocabulary), do_lower_case=False), 52),
     }
+
+
+def write_tiny(folder, count=60):
+    """Small vocabularies in every format, and what the references do with them."""
+    from transformers import BertTokenizer
+    folder.mkdir(exist_ok=True)
+    open_clip = open_clip_module()
+    lines = gzip.open(PACKAGES / "open_clip/bpe_simple_vocab_16e6.txt.gz").read().decode().split("\n")[:301]
+    simple = {}
+    for name, text in [("cut", "\n".join(lines)), ("cut_with_line_break", "\n".join(lines) + "\n")]:
+        with tempfile.NamedTemporaryFile(suffix=".gz") as file:
+            file.write(gzip.compress(text.encode()))
+            file.flush()
+            simple[name] = open_clip.SimpleTokenizer(file.name)
+    (folder / "merges.txt").write_text("\n".join(lines), encoding="utf-8", newline="\n")
+    clip = hf_clip(simple["cut"])
+    clip.backend_tokenizer.save(str(folder / "clip-tokenizer.json"))
+    pieces = (PACKAGES / "cn_clip/clip/vocab.txt").read_text(encoding="utf-8").split("\n")
+    small = pieces[:1] + pieces[100:104] + pieces[105:1000] + pieces[8100:8200] + [p for p in pieces[8200:] if p.startswith("##")][:200]
+    (folder / "bert-vocab.txt").write_text("\n".join(small) + "\n", encoding="utf-8", newline="\n")
+    bert = BertTokenizer(vocab=str(folder / "bert-vocab.txt"))
+    bert.backend_tokenizer.save(str(folder / "bert-tokenizer.json"))
+    clean = open_clip.get_clean_fn("whitespace")
+    tokenizers = {name: open_clip_ids(tokenizer, 16) for name, tokenizer in simple.items()} | {
+        "hf_clip": hf_ids(clip, 16),
+        "open_clip_hf": lambda text: hf_ids(clip, 16)(clean(text)),
+        "hf_bert": hf_ids(bert, 16),
+        "cn_clip": cn_clip_ids(folder / "bert-vocab.txt", 16),
+    }
+    write_cases(folder / "cases.jsonl", tokenizers, count)
+
+
+def write_cases(path, tokenizers, count):
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        for _ in range(count):
+            string = text()
+            file.write(json.dumps({"text": string} | {name: run(string) for name, run in tokenizers.items()}) + "\n")
 
 
 WORDS = """a photo of the cat dress naïve café Müller façade STRASSE Straße İstanbul ılık ΣΊΣΥΦΟΣ ΟΔΟΣ. Σ ὈΔΥΣΣΕΎΣ Москва ѐ ВЕСНА
@@ -136,10 +200,19 @@ NAMES = sorted(html.entities.html5)
 CLUES = "ÃÂâãäåæïðÐÑÎÏØÙ€œŠš¢£Ÿž\xa0\xad®©°·»«¿¡“”‘’–—´¨¬¯¸ƒˆ˜†‡‰¦¤ªº¶§²³¹±¼½¾×µ÷√∂∏∑∞∫≈≠≤≥№ˇ˘˛˝¥ВЂГўРСвЂβ€ΒΓΞΟā│┌═╬▀█░ŒÀÉÈÌÍÒÓÖØÙÚÜàáéèìíòóöøùúü ¶a? Z\ufffd\x81\x9d"
 
 
+def bytes_misread():
+    """Bytes that are nearly UTF-8 or one of its variants, read in a wrong encoding."""
+    pieces = [b"\xc0\x80", b"\xc0", b"\xed\xa0\xbd\xed\xb8\x80", b"\xed", b"\xa0", b"\xb0", b"\x80", b"\x9f", b"\x98", b"\n", b" ", b"\x1a", b"?", b"\xc3", b"\xc2", b"\xe2",
+              b"\x82\xac", b"\xf0", b"quele ", b"s ", b"a", b"\xc5", b"\xd0", b"\xe3\x81\x82", b"\xef\xbf\xbd", b"\xe2\x80\x9c", b"\xc3\xa9", b"\xbd", b"\xed\x95\x9c"]
+    return sloppy(b"".join(random.choice(pieces) for _ in range(random.randint(2, 9))), random.choice(ENCODINGS[:2] * 4 + ENCODINGS))
+
+
 def text():
     """One hard string."""
     kind = random.random()
-    if kind < 0.30:
+    if kind < 0.05:
+        parts = [bytes_misread() for _ in range(random.randint(1, 3))]
+    elif kind < 0.30:
         parts = [random.choice(WORDS) for _ in range(random.randint(1, 9))]
     elif kind < 0.50:
         source = " ".join(random.choice(WORDS) for _ in range(random.randint(1, 4)))
@@ -185,17 +258,16 @@ def main():
     arguments.add_argument("--count", type=int, default=300)
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--output", type=pathlib.Path)
+    arguments.add_argument("--tiny", type=pathlib.Path)
     arguments.add_argument("--tables", type=pathlib.Path)
     options = arguments.parse_args()
+    random.seed(options.seed)
     if options.tables:
         write_tables(options.tables)
+    if options.tiny:
+        write_tiny(options.tiny)
     if options.output:
-        random.seed(options.seed)
-        tokenizers = references()
-        with open(options.output, "w", encoding="utf-8", newline="\n") as file:
-            for _ in range(options.count):
-                string = text()
-                file.write(json.dumps({"text": string} | {name: run(string) for name, run in tokenizers.items()}) + "\n")
+        write_cases(options.output, references(), options.count)
 
 
 if __name__ == "__main__":

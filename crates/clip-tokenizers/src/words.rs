@@ -79,12 +79,37 @@ fn kind(c: char) -> Kind {
         _ if c.is_whitespace() => Kind::Nothing,
         _ if c.is_ascii() => Kind::Other,
         _ => match get_general_category(c) {
+            GeneralCategory::Unassigned => newer_kind(c),
             category if !is_word_category(category) => Kind::Other,
             GeneralCategory::DecimalNumber | GeneralCategory::LetterNumber | GeneralCategory::OtherNumber => {
                 Kind::Number
             }
             _ => Kind::Letter,
         },
+    }
+}
+
+/// What Unicode 17 and 18 assigned: misread text turns into such characters, and the expression's library knows them.
+#[rustfmt::skip]
+fn newer_kind(c: char) -> Kind {
+    match c {
+        '\u{558}' | '\u{58b}'..='\u{58c}' | '\u{88f}' | '\u{c5c}' | '\u{cdc}' | '\u{208f}' |
+        '\u{209d}'..='\u{209f}' | '\u{a7ce}'..='\u{a7cf}' | '\u{a7d2}' | '\u{a7d4}' | '\u{a7dd}' |
+        '\u{a7e2}' | '\u{a7f1}' | '\u{ab6c}'..='\u{ab6d}' | '\u{107bb}'..='\u{107bf}' |
+        '\u{10940}'..='\u{10959}' | '\u{10ec5}'..='\u{10ec7}' | '\u{10ed9}'..='\u{10eee}' |
+        '\u{11b0a}' | '\u{11db0}'..='\u{11ddb}' | '\u{11df1}' | '\u{16ea0}'..='\u{16eb8}' |
+        '\u{16ebb}'..='\u{16ed3}' | '\u{16ff2}'..='\u{16ff3}' | '\u{187f8}'..='\u{187ff}' |
+        '\u{18cd6}'..='\u{18cda}' | '\u{18d09}'..='\u{18d20}' | '\u{18d80}'..='\u{18df2}' |
+        '\u{18e00}'..='\u{19191}' | '\u{191a0}'..='\u{191d2}' | '\u{1b123}'..='\u{1b128}' |
+        '\u{1b168}' | '\u{1d6a6}' | '\u{1df1f}'..='\u{1df24}' | '\u{1df2b}'..='\u{1df81}' |
+        '\u{1df90}'..='\u{1df96}' | '\u{1dfcd}'..='\u{1dfff}' | '\u{1e6c0}'..='\u{1e6de}' |
+        '\u{1e6e0}'..='\u{1e6e2}' | '\u{1e6e4}'..='\u{1e6e5}' | '\u{1e6e7}'..='\u{1e6ed}' |
+        '\u{1e6f0}'..='\u{1e6f4}' | '\u{1e6fe}'..='\u{1e6ff}' | '\u{2b73a}'..='\u{2b73f}' |
+        '\u{2b81e}' | '\u{2cea2}'..='\u{2cead}' | '\u{323b0}'..='\u{33479}' |
+        '\u{3d000}'..='\u{3fc3f}' => Kind::Letter,
+        '\u{11de0}'..='\u{11de9}' | '\u{1246f}' | '\u{12475}'..='\u{1247f}' |
+        '\u{12550}'..='\u{12686}' | '\u{16ff4}'..='\u{16ff6}' => Kind::Number,
+        _ => Kind::Other,
     }
 }
 

@@ -128,3 +128,15 @@ fn hard_strings_bert() {
         ids(&case["hf_bert"])
     });
 }
+
+#[test]
+fn hard_strings_bert_cased() {
+    let options = WordPieceOptions {
+        context_length: 52,
+        flavour: Flavour::Bert,
+        lower_case: false,
+    };
+    check(&ChineseWordPiece::bundled(options).unwrap(), &hard_strings(), |case| {
+        ids(&case["hf_bert_cased"])
+    });
+}
