@@ -1,1 +1,41 @@
 //! The ModelZoo: one backbone a file; opens and saves a model.
+//!
+//! A checkpoint's family brings config and names to their canonical shape (`clip-format`); here the zoo builds each tower
+//! by its `model_type`, and what was built is written back the same way. Nothing is privileged: [`register`] uses the
+//! methods that anybody's backbone uses.
+
+mod bert;
+mod clip_text;
+mod clip_vision;
+mod efficientnet_lite;
+mod map;
+mod open;
+mod preparation;
+mod save;
+mod sizes;
+mod source;
+
+pub use bert::{Bert, BertConfig, BertPooling};
+pub use clip_text::{ClipPooling, ClipText, ClipTextConfig};
+pub use clip_vision::{ClipVision, ClipVisionConfig};
+pub use efficientnet_lite::{EfficientNetLite, EfficientNetLiteConfig};
+pub use open::{Join, Loaded, OpenOptions, join, load, open};
+pub use preparation::CheckpointPreparation;
+pub use save::CheckpointWriter;
+
+use clip_nn::Zoo;
+use clip_nn::clip_core::Result;
+
+/// Adds our backbones to a zoo, by the methods that anybody's parts use.
+///
+/// ```
+/// let mut zoo = clip_nn::Zoo::new();
+/// clip_models::register(&mut zoo)?;
+/// assert!(zoo.text_backbones().any(|name| name == "bert"));
+/// # Ok::<(), clip_nn::clip_core::Error>(())
+/// ```
+pub fn register(zoo: &mut Zoo) -> Result<()> {
+    zoo.image::<ClipVision>()?.image::<EfficientNetLite>()?;
+    zoo.text::<ClipText>()?.text::<Bert>()?;
+    Ok(())
+}

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use tch::{Kind, Tensor};
 
 use crate::Params;
+use crate::layers::Pooled;
 
 /// How a tower is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,23 @@ pub struct TowerOutput {
     pub pooled: Tensor,
     /// A feature a token, `[batch, tokens, width]`, where [`Pass::tokens`] asked for it and the tower has tokens.
     pub tokens: Option<Tensor>,
+}
+
+impl TowerOutput {
+    /// Of what a stack of blocks gave: every token, `[batch, tokens, width]`, where the pass asks for tokens, else the
+    /// pooled one alone, `[batch, 1, width]`.
+    pub fn from_stack(x: Tensor, pooled: Pooled<'_>, pass: Pass) -> Self {
+        if pass.tokens {
+            return Self {
+                pooled: pooled.pick(&x).squeeze_dim(1),
+                tokens: Some(x),
+            };
+        }
+        Self {
+            pooled: x.squeeze_dim(1),
+            tokens: None,
+        }
+    }
 }
 
 /// Token ids of a batch, padded to its longest text.

@@ -27,5 +27,6 @@ pub use writer::ModelWriter;
 pub use zoo::{ObjectiveEntry, OpenTokenizer, Zoo};
 
 pub use clip_core;
+pub use clip_torch::over as tensor_over;
 pub use serde;
 pub use tch;

@@ -1,0 +1,212 @@
+//! `bert`: a bidirectional text tower (Devlin et al., 2019).
+//!
+//! ```text
+//! x = norm(words + positions + type)        x = blocks(x), each token seeing all that are no padding
+//! pooled = tanh(pooler(x[first])), x[first], or the mean of x over the tokens
+//! ```
+
+use clip_nn::clip_core::Result;
+use clip_nn::layers::{
+    Activation, Dropout, Embedding, LayerNorm, Linear, Pooled, PostNormConfig, PostNormStack, Visible,
+};
+use clip_nn::tch::{Kind, Tensor};
+use clip_nn::{Init, Params, Pass, TextBackbone, TextEncoder, Tokens, TowerOutput};
+use serde::{Deserialize, Serialize};
+
+use crate::sizes;
+
+/// How tokens become one feature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BertPooling {
+    /// A dense layer and tanh over the first token: Hugging Face's `pooler_output`.
+    #[default]
+    Pooler,
+    /// The first token.
+    Cls,
+    /// The mean over the tokens: sentence-transformers' rule.
+    Mean,
+}
+
+/// The fields of a canonical `text_config`; defaults are Hugging Face's `BertConfig`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BertConfig {
+    /// Token ids are below this.
+    pub vocab_size: i64,
+    /// Width of a token.
+    pub hidden_size: i64,
+    /// Blocks.
+    pub num_hidden_layers: u32,
+    /// Heads of attention.
+    pub num_attention_heads: i64,
+    /// Width between the two layers of an MLP.
+    pub intermediate_size: i64,
+    /// Activation of the MLPs.
+    pub hidden_act: Activation,
+    /// Share of the values dropped in training.
+    pub hidden_dropout_prob: f64,
+    /// Share of the attention weights dropped in training.
+    pub attention_probs_dropout_prob: f64,
+    /// The most tokens of a text.
+    pub max_position_embeddings: i64,
+    /// Kinds of segments; only the first is used.
+    pub type_vocab_size: i64,
+    /// Eps of the norms.
+    pub layer_norm_eps: f64,
+    /// The id that shorter texts are padded with.
+    pub pad_token_id: i64,
+    /// How tokens become one feature.
+    pub pooling: BertPooling,
+}
+
+impl Default for BertConfig {
+    fn default() -> Self {
+        Self {
+            vocab_size: 30522,
+            hidden_size: 768,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            intermediate_size: 3072,
+            hidden_act: Activation::Gelu,
+            hidden_dropout_prob: 0.1,
+            attention_probs_dropout_prob: 0.1,
+            max_position_embeddings: 512,
+            type_vocab_size: 2,
+            layer_norm_eps: 1e-12,
+            pad_token_id: 0,
+            pooling: BertPooling::Pooler,
+        }
+    }
+}
+
+/// The tower.
+#[derive(Debug)]
+pub struct Bert {
+    words: Embedding,
+    positions: Embedding,
+    types: Embedding,
+    norm: LayerNorm,
+    dropout: Dropout,
+    blocks: PostNormStack,
+    pooler: Option<Linear>,
+    config: BertConfig,
+}
+
+impl TextBackbone for Bert {
+    const MODEL_TYPES: &'static [&'static str] = &["bert"];
+
+    type Config = BertConfig;
+
+    fn build(config: BertConfig, params: &Params) -> Result<Self> {
+        check(Self::MODEL_TYPES[0], &config)?;
+        let (width, eps) = (config.hidden_size, config.layer_norm_eps);
+        let init = Init::Normal(0.02);
+        let blocks = PostNormConfig {
+            width,
+            hidden: config.intermediate_size,
+            heads: config.num_attention_heads,
+            layers: config.num_hidden_layers,
+            activation: config.hidden_act,
+            eps,
+            dropout: config.hidden_dropout_prob,
+            attention_dropout: config.attention_probs_dropout_prob,
+            init,
+        };
+        let embeddings = params.at("embeddings").layer(0);
+        let table = |name, rows| Embedding::new(&embeddings.at(name), [rows, width], init);
+        let last = params.layer(config.num_hidden_layers);
+        Ok(Self {
+            words: table("word", config.vocab_size).with_padding(config.pad_token_id),
+            positions: table("position", config.max_position_embeddings),
+            types: table("token_type", config.type_vocab_size),
+            norm: LayerNorm::new(&embeddings.at("norm"), width, eps),
+            dropout: Dropout::new(config.hidden_dropout_prob),
+            blocks: PostNormStack::new(params, &blocks),
+            pooler: (config.pooling == BertPooling::Pooler)
+                .then(|| Linear::new(&last.at("pooler"), [width, width], init)),
+            config,
+        })
+    }
+}
+
+fn check(name: &str, config: &BertConfig) -> Result<()> {
+    sizes::positive(
+        name,
+        &[
+            ("vocab_size", config.vocab_size),
+            ("hidden_size", config.hidden_size),
+            ("num_hidden_layers", config.num_hidden_layers.into()),
+            ("intermediate_size", config.intermediate_size),
+            ("max_position_embeddings", config.max_position_embeddings),
+            ("type_vocab_size", config.type_vocab_size),
+        ],
+    )?;
+    sizes::heads(name, config.hidden_size, config.num_attention_heads)?;
+    sizes::at_least(name, "pad_token_id", config.pad_token_id, 0)?;
+    sizes::at_least(name, "vocab_size", config.vocab_size, config.pad_token_id + 1)?;
+    sizes::share(name, "hidden_dropout_prob", config.hidden_dropout_prob)?;
+    let attention = config.attention_probs_dropout_prob;
+    sizes::share(name, "attention_probs_dropout_prob", attention)
+}
+
+impl TextEncoder for Bert {
+    fn width(&self) -> i64 {
+        self.config.hidden_size
+    }
+
+    fn context_length(&self) -> i64 {
+        self.config.max_position_embeddings
+    }
+
+    fn vocabulary(&self) -> i64 {
+        self.config.vocab_size
+    }
+
+    fn pad_id(&self) -> i64 {
+        self.config.pad_token_id
+    }
+
+    fn forward(&self, tokens: &Tokens, pass: Pass) -> TowerOutput {
+        let (ids, mask) = trimmed(tokens, pass);
+        let embedded = self.words.forward(&ids) + self.types.first(1) + self.positions.first(ids.size()[1]);
+        let x = self.dropout.forward(&self.norm.forward(&embedded), pass);
+        let visible = Visible::Keys(&mask);
+        if self.config.pooling == BertPooling::Mean {
+            let x = self.blocks.forward(x, visible, None, pass);
+            return TowerOutput {
+                pooled: mean(&x, &mask),
+                tokens: pass.tokens.then_some(x),
+            };
+        }
+        let one = (!pass.tokens).then_some(Pooled::First);
+        let x = self.blocks.forward(x, visible, one, pass);
+        let output = TowerOutput::from_stack(x, Pooled::First, pass);
+        let pooled = match &self.pooler {
+            Some(pooler) => pooler.forward(&output.pooled, pass).tanh(),
+            None => output.pooled,
+        };
+        TowerOutput { pooled, ..output }
+    }
+}
+
+/// Ids and mask without the columns that are padding in every row: exact, since nobody looks at them.
+fn trimmed(tokens: &Tokens, pass: Pass) -> (Tensor, Tensor) {
+    let whole = || (tokens.ids.shallow_clone(), tokens.mask.shallow_clone());
+    if pass.tokens || tokens.mask.numel() == 0 {
+        return whole();
+    }
+    let columns = tokens.mask.any_dim(0, false).nonzero().flatten(0, -1);
+    if columns.numel() == 0 {
+        return whole();
+    }
+    let used = columns.max().int64_value(&[]) + 1;
+    (tokens.ids.narrow(1, 0, used), tokens.mask.narrow(1, 0, used))
+}
+
+/// The mean over the tokens that the mask leaves, `[batch, width]`; zero for a text without one.
+fn mean(x: &Tensor, mask: &Tensor) -> Tensor {
+    let weights = mask.unsqueeze(-1).to_kind(Kind::Float);
+    let sum = (x * &weights).sum_dim_intlist(1, false, Kind::Float);
+    sum / weights.sum_dim_intlist(1, false, Kind::Float).clamp_min(1.0)
+}

@@ -1,0 +1,174 @@
+//! `clip_text_model`: CLIP's text tower, a causal transformer that pools the token which ends the text.
+//!
+//! ```text
+//! x = tokens + positions        x = blocks(x), each token seeing itself and those before        pooled = final_norm(x[end])
+//! ```
+//!
+//! Since a token sees nothing behind it, columns behind the last end of a batch change nothing: the tower leaves them
+//! out, and needs no mask.
+
+use clip_nn::clip_core::Result;
+use clip_nn::layers::{Activation, Embedding, LayerNorm, Pooled, PreNormConfig, PreNormStack, Visible};
+use clip_nn::tch::{Kind, Tensor};
+use clip_nn::{Init, Params, Pass, Role, TextBackbone, TextEncoder, Tokens, TowerOutput};
+use serde::{Deserialize, Serialize};
+
+use crate::sizes;
+
+/// Which token ends a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClipPooling {
+    /// The first of the largest id: OpenAI's and OpenCLIP's rule.
+    #[default]
+    Argmax,
+    /// The first `eos_token_id`; the first token where there is none.
+    Eos,
+}
+
+/// The fields of a canonical `text_config`; defaults are Hugging Face's `CLIPTextConfig`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClipTextConfig {
+    /// Width of a token.
+    pub hidden_size: i64,
+    /// Width between the two layers of an MLP.
+    pub intermediate_size: i64,
+    /// Blocks.
+    pub num_hidden_layers: u32,
+    /// Heads of attention.
+    pub num_attention_heads: i64,
+    /// Token ids are below this.
+    pub vocab_size: i64,
+    /// The most tokens of a text.
+    pub max_position_embeddings: i64,
+    /// Activation of the MLPs.
+    pub hidden_act: Activation,
+    /// Eps of the norms.
+    pub layer_norm_eps: f64,
+    /// Which token is pooled.
+    pub pooling: ClipPooling,
+    /// The id that `eos` pooling looks for.
+    pub eos_token_id: i64,
+    /// The id that shorter texts are padded with.
+    pub pad_token_id: i64,
+}
+
+impl Default for ClipTextConfig {
+    fn default() -> Self {
+        Self {
+            hidden_size: 512,
+            intermediate_size: 2048,
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            vocab_size: 49408,
+            max_position_embeddings: 77,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+            pooling: ClipPooling::Argmax,
+            eos_token_id: 49407,
+            pad_token_id: 0,
+        }
+    }
+}
+
+/// The tower.
+#[derive(Debug)]
+pub struct ClipText {
+    tokens: Embedding,
+    positions: Tensor,
+    blocks: PreNormStack,
+    final_norm: LayerNorm,
+    config: ClipTextConfig,
+}
+
+impl TextBackbone for ClipText {
+    const MODEL_TYPES: &'static [&'static str] = &["clip_text_model"];
+
+    type Config = ClipTextConfig;
+
+    fn build(config: ClipTextConfig, params: &Params) -> Result<Self> {
+        let name = Self::MODEL_TYPES[0];
+        sizes::positive(
+            name,
+            &[
+                ("hidden_size", config.hidden_size),
+                ("intermediate_size", config.intermediate_size),
+                ("num_hidden_layers", config.num_hidden_layers.into()),
+                ("vocab_size", config.vocab_size),
+                ("max_position_embeddings", config.max_position_embeddings),
+            ],
+        )?;
+        sizes::heads(name, config.hidden_size, config.num_attention_heads)?;
+        sizes::at_least(
+            name,
+            "vocab_size",
+            config.vocab_size,
+            config.pad_token_id.saturating_add(1),
+        )?;
+        let width = config.hidden_size;
+        let blocks = PreNormConfig {
+            width,
+            hidden: config.intermediate_size,
+            heads: config.num_attention_heads,
+            layers: config.num_hidden_layers,
+            activation: config.hidden_act,
+            eps: config.layer_norm_eps,
+        };
+        let first = params.layer(0);
+        let last = params.layer(config.num_hidden_layers);
+        let vocabulary = [config.vocab_size, width];
+        let context = [config.max_position_embeddings, width];
+        Ok(Self {
+            tokens: Embedding::new(&first.at("token_embedding"), vocabulary, Init::Normal(0.02)),
+            positions: first.tensor("position_embedding", &context, Role::Embedding, Init::Normal(0.01)),
+            blocks: PreNormStack::new(params, &blocks),
+            final_norm: LayerNorm::new(&last.at("final_norm"), width, config.layer_norm_eps),
+            config,
+        })
+    }
+}
+
+impl ClipText {
+    /// Where each text ends, `[batch]`.
+    fn ends(&self, ids: &Tensor) -> Tensor {
+        match self.config.pooling {
+            ClipPooling::Argmax => ids.argmax(-1, false),
+            // The first of the largest, as for the ids themselves.
+            ClipPooling::Eos => ids.eq(self.config.eos_token_id).to_kind(Kind::Int64).argmax(-1, false),
+        }
+    }
+}
+
+impl TextEncoder for ClipText {
+    fn width(&self) -> i64 {
+        self.config.hidden_size
+    }
+
+    fn context_length(&self) -> i64 {
+        self.config.max_position_embeddings
+    }
+
+    fn vocabulary(&self) -> i64 {
+        self.config.vocab_size
+    }
+
+    fn pad_id(&self) -> i64 {
+        self.config.pad_token_id
+    }
+
+    fn forward(&self, tokens: &Tokens, pass: Pass) -> TowerOutput {
+        let ends = self.ends(&tokens.ids);
+        let all = tokens.ids.size()[1];
+        let used = if pass.tokens || ends.numel() == 0 {
+            all
+        } else {
+            ends.max().int64_value(&[]) + 1
+        };
+        let ids = tokens.ids.narrow(1, 0, used);
+        let x = self.tokens.forward(&ids) + self.positions.narrow(0, 0, used);
+        let pooled = Pooled::At(&ends);
+        let x = self.blocks.forward(x, Visible::Causal, pooled, pass);
+        TowerOutput::from_stack(self.final_norm.forward(&x), pooled, pass)
+    }
+}

@@ -1,0 +1,178 @@
+//! Opens a checkpoint as a model: for use, for training, or joined from two single towers.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clip_format::{Checkpoint, Families, pair_towers};
+use clip_nn::clip_core::{Error, Result};
+use clip_nn::layers::ProjectionConfig;
+use clip_nn::tch::{Device, Kind};
+use clip_nn::{DualEncoder, Fresh, ParamOptions, Params, Pipeline, Zoo};
+use serde_json::{Value, json};
+
+use crate::source::{CheckpointWeights, JoinedWeights};
+use crate::{CheckpointPreparation, CheckpointWriter};
+
+/// How a model is opened for use.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// Where it runs.
+    pub device: Device,
+    /// What its linear layers compute in: [`Kind::Float`] or [`Kind::BFloat16`].
+    pub compute: Kind,
+    /// Texts are cut at this many tokens; `None`: the config's number.
+    pub context_length: Option<usize>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            device: Device::Cpu,
+            compute: Kind::Float,
+            context_length: None,
+        }
+    }
+}
+
+/// A model to train, and what belongs to it.
+pub struct Loaded {
+    /// The model.
+    pub model: DualEncoder,
+    /// Tokenizer and transform.
+    pub preparation: CheckpointPreparation,
+    /// Writes it in the layout it came from.
+    pub writer: CheckpointWriter,
+}
+
+/// How two towers are joined.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Join {
+    /// Dimensions of the common space.
+    pub embed_dim: usize,
+    /// From the image tower into it.
+    pub image_projection: ProjectionConfig,
+    /// From the text tower into it.
+    pub text_projection: ProjectionConfig,
+    /// Texts are cut at this many tokens; `None`: the text tower's number.
+    pub context_length: Option<usize>,
+}
+
+/// Opens a directory or a weights file for use. On a CPU its f32 weights stay in the mapped file: nothing is read or
+/// copied before it is used, and the file must not change while the model lives.
+pub fn open(path: impl AsRef<Path>, zoo: &Zoo, families: &Families, options: &OpenOptions) -> Result<Pipeline> {
+    let checkpoint = Arc::new(Checkpoint::open(&path, families)?);
+    let preparation = CheckpointPreparation {
+        image: checkpoint.clone(),
+        text: checkpoint.clone(),
+        context_length: options.context_length,
+    };
+    let params = ParamOptions {
+        device: options.device,
+        ..ParamOptions::default()
+    };
+    let model = build(&checkpoint, options.context_length, zoo, params).map_err(|error| error.file(&path))?;
+    Ok(Pipeline::new(
+        model,
+        Box::new(preparation),
+        options.device,
+        options.compute,
+    ))
+}
+
+/// Opens a directory or a weights file for training, as `params` says; texts are cut at `context_length` tokens where
+/// given. The config that is written back is the file's own.
+pub fn load(
+    path: impl AsRef<Path>,
+    zoo: &Zoo,
+    families: &Families,
+    params: ParamOptions,
+    context_length: Option<usize>,
+) -> Result<Loaded> {
+    let checkpoint = Arc::new(Checkpoint::open(&path, families)?);
+    let model = build(&checkpoint, context_length, zoo, params).map_err(|error| error.file(&path))?;
+    let preparation = CheckpointPreparation {
+        image: checkpoint.clone(),
+        text: checkpoint.clone(),
+        context_length,
+    };
+    let config = checkpoint.config().clone();
+    let writer = CheckpointWriter::new(families, checkpoint.family(), config, preparation.clone())?;
+    Ok(Loaded {
+        model,
+        preparation,
+        writer,
+    })
+}
+
+/// Joins the image tower of one checkpoint and the text tower of another under fresh projections and a fresh
+/// temperature. Either may be a single tower or a whole model. It is written in the project's own layout, if none of
+/// the families' expresses it.
+pub fn join(
+    image: impl AsRef<Path>,
+    text: impl AsRef<Path>,
+    join: &Join,
+    zoo: &Zoo,
+    families: &Families,
+    params: ParamOptions,
+) -> Result<Loaded> {
+    let image = Arc::new(Checkpoint::open(image, families)?);
+    let text = Arc::new(Checkpoint::open(text, families)?);
+    let mut config = pair_towers(image.config(), text.config(), join.embed_dim)?;
+    config["image_projection"] = written(&join.image_projection)?;
+    config["text_projection"] = written(&join.text_projection)?;
+    let config = with_context(config, join.context_length);
+    let source = JoinedWeights {
+        image: image.share_weights(),
+        text: text.share_weights(),
+    };
+    let fresh = ["image_projection", "text_projection", "logit_scale", "logit_bias"];
+    let params = ParamOptions {
+        fresh: Fresh::Under(fresh.map(str::to_owned).to_vec()),
+        ..params
+    };
+    let model = DualEncoder::build(&config, zoo, Params::new(Some(Box::new(source)), params))?;
+    let preparation = CheckpointPreparation {
+        image,
+        text,
+        context_length: join.context_length,
+    };
+    let writer = CheckpointWriter::new(families, NATIVE, config, preparation.clone())?;
+    Ok(Loaded {
+        model,
+        preparation,
+        writer,
+    })
+}
+
+/// The project's own layout.
+const NATIVE: &str = "clipzoo";
+
+fn build(
+    checkpoint: &Checkpoint,
+    context_length: Option<usize>,
+    zoo: &Zoo,
+    params: ParamOptions,
+) -> Result<DualEncoder> {
+    let config = checkpoint.config();
+    for (key, tower, other) in [("vision_config", "image", "text"), ("text_config", "text", "image")] {
+        if !config.get(key).is_some_and(Value::is_object) {
+            let error = Error::invalid(format!("the checkpoint has no {tower} tower, only a {other} tower"));
+            return Err(error.remedy("train the two together first: --image-tower … --text-tower …"));
+        }
+    }
+    let config = with_context(config.clone(), context_length);
+    let source = CheckpointWeights(checkpoint.share_weights());
+    DualEncoder::build(&config, zoo, Params::new(Some(Box::new(source)), params))
+}
+
+fn with_context(mut config: Value, context_length: Option<usize>) -> Value {
+    if let Some(length) = context_length {
+        config["context_length"] = json!(length);
+    }
+    config
+}
+
+fn written(config: &ProjectionConfig) -> Result<Value> {
+    serde_json::to_value(config)
+        .map_err(|error| Error::internal(format!("settings of a projection: {error}")).source(error))
+}

@@ -1,0 +1,44 @@
+//! What belongs to a model beside its weights, out of the checkpoints it was opened from.
+
+use std::sync::Arc;
+
+use clip_format::Checkpoint;
+use clip_nn::Preparation;
+use clip_nn::clip_core::{Error, ImageTransform, Result, Tokenizer};
+
+/// Tokenizer and transform of a checkpoint, or of the two that were joined; each resolved when it is asked for.
+#[derive(Debug, Clone)]
+pub struct CheckpointPreparation {
+    pub(crate) image: Arc<Checkpoint>,
+    pub(crate) text: Arc<Checkpoint>,
+    pub(crate) context_length: Option<usize>,
+}
+
+impl CheckpointPreparation {
+    /// The checkpoint that the image tower is from.
+    pub fn image(&self) -> &Checkpoint {
+        &self.image
+    }
+
+    /// The checkpoint that the text tower is from; the same one, unless two were joined.
+    pub fn text(&self) -> &Checkpoint {
+        &self.text
+    }
+}
+
+impl Preparation for CheckpointPreparation {
+    fn id(&self) -> Result<String> {
+        if Arc::ptr_eq(&self.image, &self.text) {
+            return self.image.id();
+        }
+        Err(Error::invalid("a model that was just joined from two towers has no identity").remedy("save and open it"))
+    }
+
+    fn tokenizer(&self) -> Result<Arc<dyn Tokenizer>> {
+        self.text.tokenizer(self.context_length)
+    }
+
+    fn transform(&self) -> Result<Arc<dyn ImageTransform>> {
+        self.image.transform()
+    }
+}

@@ -1,0 +1,41 @@
+//! Checks of a config's sizes, so that a wrong one is an error that names it and not a panic further in.
+
+use clip_nn::clip_core::{Error, Result};
+
+/// More than any backbone has; keeps a nonsense config from asking for all memory there is.
+const MOST: i64 = 1 << 24;
+
+/// Every field is 1 or more, and not absurd.
+pub(crate) fn positive(part: &str, fields: &[(&str, i64)]) -> Result<()> {
+    fields
+        .iter()
+        .try_for_each(|(field, value)| at_least(part, field, *value, 1))
+}
+
+/// A field has a least value.
+pub(crate) fn at_least(part: &str, field: &str, value: i64, least: i64) -> Result<()> {
+    if (least..=MOST).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("config of `{part}`: {field} is {value}"))
+        .remedy(format!("it is {least} or more, and at most {MOST}")))
+}
+
+/// Heads share the width equally.
+pub(crate) fn heads(part: &str, width: i64, heads: i64) -> Result<()> {
+    at_least(part, "num_attention_heads", heads, 1)?;
+    if width % heads == 0 {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "config of `{part}`: {heads} attention heads do not divide a width of {width}"
+    )))
+}
+
+/// A share of values is 0 or more, below 1.
+pub(crate) fn share(part: &str, field: &str, value: f64) -> Result<()> {
+    if (0.0..1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("config of `{part}`: {field} is {value}")).remedy("it is 0 or more, below 1"))
+}
