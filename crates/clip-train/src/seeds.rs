@@ -10,8 +10,10 @@ pub(crate) enum Draw {
     Image(usize),
     /// The forward pass of one view of texts.
     Text(usize),
-    /// Which cached view of a row an epoch sees.
-    View,
+    /// Which text, which picture and which view of a pair an epoch sees.
+    Choice,
+    /// How a view of a picture is changed.
+    Augment,
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input moves every bit of the output.
@@ -27,7 +29,8 @@ pub(crate) fn seed(run: u64, draw: Draw, first: u64, second: u64) -> u64 {
     let draw = match draw {
         Draw::Image(view) => 2 * view as u64,
         Draw::Text(view) => 2 * view as u64 + 1,
-        Draw::View => u64::MAX,
+        Draw::Choice => u64::MAX,
+        Draw::Augment => u64::MAX - 1,
     };
     [draw, first, second]
         .into_iter()
@@ -42,7 +45,14 @@ mod tests {
     #[test]
     fn every_use_has_its_own_seed() {
         let mut seen = HashSet::new();
-        for draw in [Draw::Image(0), Draw::Image(1), Draw::Text(0), Draw::Text(1), Draw::View] {
+        for draw in [
+            Draw::Image(0),
+            Draw::Image(1),
+            Draw::Text(0),
+            Draw::Text(1),
+            Draw::Choice,
+            Draw::Augment,
+        ] {
             for (run, first, second) in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1)] {
                 assert!(seen.insert(seed(run, draw, first, second)));
             }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clip_core::{Error, Result};
+use clip_data::{Alpha, Augment};
 use serde::{Deserialize, Serialize};
 
 /// What happens at a bad row.
@@ -81,10 +82,14 @@ pub struct Augmentation {
     pub flip: f64,
     /// The most degrees a view is turned, either way.
     pub rotate: f64,
-    /// Between which shares of the picture's sides the part that is seen is drawn.
+    /// Between which shares of the picture's sides the part that is seen is drawn, within 0.05 to 1.
     pub scale: [f64; 2],
     /// The most by which brightness, contrast and saturation are changed, as a share.
     pub colour: f64,
+    /// Larger pictures are first reduced to so many pixels on the shorter side before they are changed; 0 leaves them.
+    pub shortest: usize,
+    /// What becomes of transparency in a changed view; as the model's transform does it.
+    pub alpha: Alpha,
 }
 
 impl Default for Augmentation {
@@ -95,45 +100,42 @@ impl Default for Augmentation {
             rotate: 0.0,
             scale: [1.0, 1.0],
             colour: 0.0,
+            shortest: 320,
+            alpha: Alpha::Drop,
         }
     }
 }
 
 impl Augmentation {
     pub(super) fn check(&self) -> Result<()> {
-        let [low, high] = self.scale;
-        let wrong = [
-            (self.views == 0, "augmentation.views is 0"),
-            (
-                !(0.0..=1.0).contains(&self.flip),
-                "augmentation.flip is not from 0 to 1",
-            ),
-            (
-                !(0.0..=180.0).contains(&self.rotate),
-                "augmentation.rotate is not from 0 to 180 degrees",
-            ),
-            (
-                !(low > 0.0 && low <= high && high.is_finite()),
-                "augmentation.scale is no range above 0",
-            ),
-            (
-                !(0.0..=1.0).contains(&self.colour),
-                "augmentation.colour is not from 0 to 1",
-            ),
-        ];
-        match wrong.iter().find(|(wrong, _)| *wrong) {
-            Some((_, what)) => Err(Error::invalid(*what).remedy("correct it in run.toml or by its flag")),
-            None => Ok(()),
+        if self.views == 0 {
+            return Err(Error::invalid("augmentation.views is 0").remedy("set 1 for the picture as it is"));
+        }
+        self.bounds().check()
+    }
+
+    /// The bounds of a changed view.
+    pub(crate) fn bounds(&self) -> Augment {
+        Augment {
+            flip: self.flip,
+            rotate: self.rotate,
+            scale: self.scale,
+            colour: self.colour,
+            shortest: self.shortest,
+            alpha: self.alpha,
         }
     }
 
     /// Whether it changes anything.
     pub fn is_plain(&self) -> bool {
-        let same = Self {
-            views: self.views,
-            ..Self::default()
-        };
-        *self == same
+        let Self {
+            flip,
+            rotate,
+            scale,
+            colour,
+            ..
+        } = *self;
+        flip == 0.0 && rotate == 0.0 && colour == 0.0 && scale == [1.0, 1.0]
     }
 }
 

@@ -1,0 +1,103 @@
+//! Which of a pair's texts and pictures, and which view of it, an epoch sees: functions of seed, epoch and pair alone.
+
+use clip_core::Pair;
+
+use crate::seeds::{Draw, seed};
+
+/// What a pass over a table is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Training: chance by seed and epoch decides.
+    Train { seed: u64, epoch: u64 },
+    /// Everything else: the first text and the first picture, as it is.
+    Plain,
+}
+
+/// What was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// Number of the text or picture among the pair's.
+    pub(crate) which: usize,
+    /// The view: 0 as it is, others changed.
+    pub(crate) view: usize,
+    /// Seeds what changes a view that is not kept.
+    pub(crate) draw: u64,
+}
+
+fn below(number: u64, count: usize) -> usize {
+    // Counts are small, so the bias of a remainder is far below chance.
+    (number % count.max(1) as u64) as usize
+}
+
+impl Purpose {
+    /// The picture of a pair for the objective's view number `view`, of `kept` views that are kept of each. Several views
+    /// of one pair are different ones as long as there are enough.
+    pub(crate) fn image(self, pair: &Pair, view: usize, kept: usize) -> Choice {
+        let Self::Train { seed: run, epoch } = self else {
+            return Choice {
+                which: 0,
+                view: 0,
+                draw: 0,
+            };
+        };
+        let first = seed(run, Draw::Choice, epoch, pair.key.0);
+        Choice {
+            which: below(first, pair.images.len()),
+            view: (below(first >> 32, kept) + view) % kept.max(1),
+            draw: seed(run ^ view as u64, Draw::Augment, epoch, pair.key.0),
+        }
+    }
+
+    /// The text of a pair for the objective's view number `view`.
+    pub(crate) fn text(self, pair: &Pair, view: usize) -> usize {
+        let Self::Train { seed: run, epoch } = self else {
+            return 0;
+        };
+        let first = seed(run, Draw::Choice, epoch, !pair.key.0);
+        (below(first, pair.texts.len()) + view) % pair.texts.len().max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clip_core::{EncodedImage, Id, Origin};
+    use std::collections::HashSet;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    fn pair(key: u64) -> Pair {
+        Pair {
+            key: Id(key),
+            item: None,
+            texts: vec!["a".into(), "b".into(), "c".into()],
+            images: vec![EncodedImage::File("a.png".into()), EncodedImage::File("b.png".into())],
+            concepts: Vec::new(),
+            weight: 1.0,
+            origin: Origin {
+                file: Arc::new(PathBuf::from("t.tsv")),
+                row: 1,
+            },
+        }
+    }
+
+    #[test]
+    fn every_text_picture_and_view_gets_its_turn() {
+        let mut seen = HashSet::new();
+        for epoch in 0..200 {
+            let purpose = Purpose::Train { seed: 3, epoch };
+            let image = purpose.image(&pair(9), 0, 4);
+            seen.insert((image.which, image.view, purpose.text(&pair(9), 0)));
+            assert_eq!(image, purpose.image(&pair(9), 0, 4));
+            assert_ne!(image.view, purpose.image(&pair(9), 1, 4).view);
+            assert_ne!(purpose.text(&pair(9), 0), purpose.text(&pair(9), 1));
+        }
+        assert_eq!(seen.len(), 2 * 4 * 3);
+    }
+
+    #[test]
+    fn outside_of_training_nothing_is_drawn() {
+        let image = Purpose::Plain.image(&pair(9), 0, 4);
+        assert_eq!((image.which, image.view, Purpose::Plain.text(&pair(9), 0)), (0, 0, 0));
+    }
+}

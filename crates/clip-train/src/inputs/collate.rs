@@ -1,0 +1,101 @@
+//! Rows made ready, joined to a batch of tensors.
+
+use clip_core::{Error, PixelBatch, Result, TokenBatch};
+use clip_data::Prepared;
+use clip_nn::tch::{Device, Tensor};
+use clip_nn::{DualEncoder, ImageInput, TextInput, door, pad, pixels};
+
+use super::row::{Inputs, Taken};
+use crate::batch::Batch;
+
+/// What inputs are made for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Shapes {
+    /// Height and width of the pixels.
+    pub(crate) size: [usize; 2],
+    /// What shorter texts are padded with.
+    pub(crate) pad: i64,
+    /// Where the tensors live.
+    pub(crate) device: Device,
+}
+
+impl Shapes {
+    pub(crate) fn of(model: &DualEncoder) -> Self {
+        let [height, width] = model.image().image_size();
+        Self {
+            size: [height as usize, width as usize],
+            pad: model.text().pad_id(),
+            device: model.logit_scale().device(),
+        }
+    }
+}
+
+/// Pooled features as rows of a tensor.
+fn pooled(rows: &[&Vec<f32>], device: Device) -> Result<Tensor> {
+    let width = rows.first().map_or(0, |row| row.len());
+    let values: Vec<f32> = rows.iter().flat_map(|row| row.iter().copied()).collect();
+    let shape = [rows.len() as i64, width as i64];
+    door(|| Tensor::from_slice(&values).view(shape).to_device(device))
+}
+
+/// Rows that are all raw or all pooled.
+fn split<'a, R>(rows: impl Iterator<Item = &'a Taken<R>>) -> Result<(Vec<&'a R>, Vec<&'a Vec<f32>>)>
+where
+    R: 'a,
+{
+    let (mut raw, mut kept) = (Vec::new(), Vec::new());
+    for row in rows {
+        match row {
+            Taken::Raw(row) => raw.push(row),
+            Taken::Pooled(row) => kept.push(row),
+        }
+    }
+    if !raw.is_empty() && !kept.is_empty() {
+        return Err(Error::internal("a batch of raw and of pooled rows"));
+    }
+    Ok((raw, kept))
+}
+
+pub(crate) fn images<'a>(rows: impl Iterator<Item = &'a Taken<Vec<f32>>>, shapes: Shapes) -> Result<ImageInput> {
+    let (raw, kept) = split(rows)?;
+    if raw.is_empty() {
+        return Ok(ImageInput::Pooled(pooled(&kept, shapes.device)?));
+    }
+    let data = raw.into_iter().flatten().copied().collect();
+    Ok(ImageInput::Pixels(pixels(
+        &PixelBatch::new(data, shapes.size)?,
+        shapes.device,
+    )?))
+}
+
+pub(crate) fn texts<'a>(rows: impl Iterator<Item = &'a Taken<Vec<u32>>>, shapes: Shapes) -> Result<TextInput> {
+    let (raw, kept) = split(rows)?;
+    if raw.is_empty() {
+        return Ok(TextInput::Pooled(pooled(&kept, shapes.device)?));
+    }
+    let tokens: TokenBatch = raw.into_iter().map(Vec::as_slice).collect();
+    Ok(TextInput::Tokens(pad(&tokens, shapes.pad, shapes.device)?))
+}
+
+/// A loader's batch as a step takes it.
+pub(crate) fn batch(loaded: &clip_data::Batch<Inputs>, shapes: Shapes) -> Result<Batch> {
+    let rows: &[Prepared<Inputs>] = &loaded.rows;
+    let (image_views, text_views) = rows
+        .first()
+        .map_or((0, 0), |row| (row.output.images.len(), row.output.texts.len()));
+    let image = |view: usize| images(rows.iter().map(|row| &row.output.images[view]), shapes);
+    let text = |view: usize| texts(rows.iter().map(|row| &row.output.texts[view]), shapes);
+    Ok(Batch {
+        images: (0..image_views).map(image).collect::<Result<_>>()?,
+        texts: (0..text_views).map(text).collect::<Result<_>>()?,
+        keys: rows.iter().map(|row| row.key).collect(),
+        items: rows.iter().map(|row| row.item).collect(),
+        concepts: rows
+            .iter()
+            .map(|row| row.concepts.iter().map(|concept| concept.id).collect())
+            .collect(),
+        weights: rows.iter().map(|row| row.weight).collect(),
+        position: loaded.reached.clone(),
+        refused: loaded.rejected.len() as u64,
+    })
+}

@@ -1,0 +1,129 @@
+//! Training pairs out of a table.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clip_core::{Error, InOrder, Order, PairTable, Plan, Position, Result, Shuffled};
+use clip_data::{BadRows, LastBatch, Loader, LoaderOptions, Prepare, Rejects};
+
+use super::Reading;
+use super::choice::Purpose;
+use super::collate::{Shapes, batch};
+use super::row::{Inputs, PrepareInputs, Stores};
+use crate::batch::{Batch, BatchSource, BatchStream};
+use crate::views::Views;
+
+/// A loader over a whole table, in its order.
+pub(crate) fn loader<O: Send + 'static>(
+    table: &Arc<dyn PairTable>,
+    batch: usize,
+    workers: usize,
+    bad_rows: BadRows,
+    prepare: Arc<dyn Prepare<Output = O>>,
+) -> Result<Loader<O>> {
+    let plan = Plan {
+        seed: 0,
+        epoch: 0,
+        rank: 0,
+        world: 1,
+        batch,
+    };
+    let options = LoaderOptions {
+        workers,
+        bad_rows,
+        ..LoaderOptions::for_batch(batch)
+    };
+    let source = Shuffled::new(Arc::clone(table), Arc::new(InOrder));
+    Loader::start(&source, plan, &Position::default(), options, prepare)
+}
+
+/// A table's pairs, epoch after epoch.
+pub(crate) struct TableSource {
+    pub(crate) table: Arc<dyn PairTable>,
+    pub(crate) order: Arc<dyn Order>,
+    pub(crate) reading: Reading,
+    pub(crate) stores: Stores,
+    pub(crate) views: Arc<Views>,
+    /// Views of pictures and of texts that the objectives ask for.
+    pub(crate) wanted: [usize; 2],
+    pub(crate) shapes: Shapes,
+    pub(crate) seed: u64,
+    pub(crate) batch: usize,
+    pub(crate) last: LastBatch,
+    pub(crate) bad_rows: BadRows,
+    pub(crate) rejects: Arc<Mutex<Rejects>>,
+}
+
+struct TableStream {
+    loader: Loader<Inputs>,
+    shapes: Shapes,
+    rejects: Arc<Mutex<Rejects>>,
+    ended: bool,
+}
+
+impl BatchSource for TableSource {
+    fn pairs(&self) -> Option<u64> {
+        Some(self.table.rows() as u64)
+    }
+
+    fn start(&mut self, epoch: u64, from: &Position) -> Result<Box<dyn BatchStream + '_>> {
+        let plan = Plan {
+            seed: self.seed,
+            epoch,
+            rank: 0,
+            world: 1,
+            batch: self.batch,
+        };
+        let options = LoaderOptions {
+            workers: self.reading.workers,
+            bad_rows: self.bad_rows,
+            last: self.last,
+            ..LoaderOptions::for_batch(self.batch)
+        };
+        let prepare = PrepareInputs {
+            reading: self.reading.clone(),
+            stores: self.stores.clone(),
+            views: Arc::clone(&self.views),
+            purpose: Purpose::Train { seed: self.seed, epoch },
+            wanted: self.wanted,
+        };
+        let source = Shuffled::new(Arc::clone(&self.table), Arc::clone(&self.order));
+        Ok(Box::new(TableStream {
+            loader: Loader::start(&source, plan, from, options, Arc::new(prepare))?,
+            shapes: self.shapes,
+            rejects: Arc::clone(&self.rejects),
+            ended: false,
+        }))
+    }
+}
+
+/// Adds refused rows to the list beside the output.
+pub(crate) fn list(rejects: &Mutex<Rejects>, rejected: &[Error]) -> Result<()> {
+    let mut list = rejects.lock().unwrap_or_else(PoisonError::into_inner);
+    rejected.iter().try_for_each(|error| list.push(error))
+}
+
+impl BatchStream for TableStream {
+    fn next(&mut self) -> Result<Option<Batch>> {
+        if let Some(loaded) = self.loader.next().transpose()? {
+            list(&self.rejects, &loaded.rejected)?;
+            return batch(&loaded, self.shapes).map(Some);
+        }
+        let behind = self.loader.rejected_behind();
+        if self.ended || behind.is_empty() {
+            return Ok(None);
+        }
+        // Rows refused behind the last batch are told by a batch of no pairs.
+        self.ended = true;
+        list(&self.rejects, &behind)?;
+        Ok(Some(Batch {
+            images: Vec::new(),
+            texts: Vec::new(),
+            keys: Vec::new(),
+            items: Vec::new(),
+            concepts: Vec::new(),
+            weights: Vec::new(),
+            position: self.loader.reached().clone(),
+            refused: behind.len() as u64,
+        }))
+    }
+}

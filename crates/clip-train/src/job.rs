@@ -1,0 +1,202 @@
+//! A training run from tables: what the command calls.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clip_core::{Event, InOrder, Observer, Order, PairTable, Result, Shuffle, UniqueBy};
+use clip_data::{LastBatch, Rejects};
+use clip_nn::tch::Kind;
+use clip_nn::{DualEncoder, ModelWriter, Zoo};
+
+use crate::config::{BadRows, Compute, RunConfig};
+use crate::groups::{lock, locked};
+use crate::inputs::Shapes;
+use crate::inputs::{Extent, Fill, Reading, Store, Stores, TableSource, ValidTable, fill, standardise, tower_id};
+use crate::objectives::Objectives;
+use crate::run::RunDir;
+use crate::trainer::{Parts, Summary, Trainer};
+use crate::views::Views;
+
+/// What a run needs beside its settings.
+pub struct Job {
+    /// The model to train: that of [`Checkpoint::model`](crate::Checkpoint::model) where the run goes on from one.
+    pub model: DualEncoder,
+    /// How it is written.
+    pub writer: Box<dyn ModelWriter>,
+    /// What reads texts and pictures for it.
+    pub reading: Reading,
+    /// The training pairs.
+    pub train: Arc<dyn PairTable>,
+    /// The pairs to evaluate on; without them `best` is `last`.
+    pub valid: Option<Arc<dyn PairTable>>,
+    /// The settings.
+    pub config: RunConfig,
+    /// Who is told what happens, beside metrics.jsonl and TensorBoard.
+    pub observers: Vec<Box<dyn Observer>>,
+    /// Where the run is written, and what it goes on from.
+    pub run: RunDir,
+}
+
+/// What came of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    /// Of the run.
+    pub summary: Summary,
+    /// The list of refused rows, where there were any.
+    pub rejects: Option<PathBuf>,
+}
+
+/// Trains: locks, computes what locked towers give once, sets statistics, and runs the [`Trainer`].
+///
+/// # Errors
+/// Settings that make no sense, rows that cannot be used (unless they are skipped), files that cannot be written, and all
+/// that [`Trainer::run`] answers.
+pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
+    let Job {
+        model,
+        writer,
+        reading,
+        train,
+        valid,
+        config,
+        mut observers,
+        run,
+    } = job;
+    config.check()?;
+    lock(model.parameters(), &config.lock)?;
+    let compute = compute(&config);
+    let bad_rows = bad_rows(&config);
+    let rejects = Arc::new(Mutex::new(Rejects::beside(run.path())));
+    let views = Arc::new(Views::new(&config.augmentation));
+    let mut stores = Stores::default();
+    // A finished run has nothing to compute; the trainer says so.
+    if !run.finished(&config) {
+        let mut note = |text: &str| {
+            let mut tell = observers.iter_mut();
+            tell.try_for_each(|observer| observer.observe(&Event::Note(text)))
+        };
+        stores = open_stores(&model, &reading, &config, &run, &mut note)?;
+        let work = Fill {
+            model: &model,
+            reading: &reading,
+            stores: &stores,
+            views: &views,
+            batch: config.cache.batch_size,
+            compute,
+            bad_rows,
+        };
+        fill(&work, &train, Extent::Everything, &mut note)?;
+        if let Some(valid) = &valid {
+            fill(&work, valid, Extent::First, &mut note)?;
+        }
+        if run.checkpoint().is_none() {
+            let batch = config.cache.batch_size;
+            for name in standardise(&model, &train, &reading, &stores, batch, compute, bad_rows)? {
+                note(&format!(
+                    "{name} standardises by the mean and deviation of the training features"
+                ))?;
+            }
+        }
+    }
+    let device = model.logit_scale().device();
+    let needs = Objectives::build(&config.objectives, zoo, &model.shape(), config.seed, device)?.needs();
+    let evaluation = valid.map(|table| ValidTable {
+        table,
+        reading: reading.clone(),
+        stores: stores.clone(),
+        views: Arc::clone(&views),
+        batch: config.evaluation.batch_size,
+        bad_rows,
+        rejects: Arc::clone(&rejects),
+    });
+    let source = TableSource {
+        table: train,
+        order: order(&config),
+        reading,
+        stores,
+        views,
+        wanted: [needs.image_views, needs.text_views],
+        shapes: Shapes::of(&model),
+        seed: config.seed,
+        batch: config.batch_size,
+        last: if config.drop_last {
+            LastBatch::Drop
+        } else {
+            LastBatch::Short
+        },
+        bad_rows,
+        rejects: Arc::clone(&rejects),
+    };
+    let parts = Parts {
+        model,
+        writer,
+        source: Box::new(source),
+        evaluation: evaluation.map(|valid| Box::new(valid) as _),
+        config,
+        observers,
+        run,
+    };
+    let summary = Trainer::run(parts, zoo)?;
+    let rejects = Arc::into_inner(rejects).map(|list| list.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let rejects = match rejects {
+        // Where nothing was trained, a list of before stays.
+        Some(list) if summary.done > 0 => list.finish()?,
+        _ => None,
+    };
+    Ok(Trained { summary, rejects })
+}
+
+fn compute(config: &RunConfig) -> Kind {
+    match config.dtype {
+        Compute::F32 => Kind::Float,
+        Compute::Bf16 => Kind::BFloat16,
+    }
+}
+
+fn bad_rows(config: &RunConfig) -> clip_data::BadRows {
+    match config.data.bad_rows {
+        BadRows::Stop => clip_data::BadRows::Stop,
+        BadRows::Skip => clip_data::BadRows::Skip,
+    }
+}
+
+fn order(config: &RunConfig) -> Arc<dyn Order> {
+    match &config.unique_by {
+        Some(column) => Arc::new(UniqueBy { column: column.clone() }),
+        None if config.shuffle => Arc::new(Shuffle),
+        None => Arc::new(InOrder),
+    }
+}
+
+/// Opens the stores of the towers that are locked.
+fn open_stores(
+    model: &DualEncoder,
+    reading: &Reading,
+    config: &RunConfig,
+    run: &RunDir,
+    note: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<Stores> {
+    if !config.cache.enabled {
+        return Ok(Stores::default());
+    }
+    let folder = config
+        .cache
+        .directory
+        .clone()
+        .unwrap_or_else(|| run.path().join("cache"));
+    let mut notes = Vec::new();
+    let mut open = |tower: &str, width: i64, prepared: String| -> Result<Option<Arc<Store>>> {
+        if !locked(model.parameters(), tower) {
+            return Ok(None);
+        }
+        let id = tower_id(model, tower, &format!("{prepared}; {:?}", compute(config)))?;
+        let folder = folder.join(format!("{tower}-{id}"));
+        // Both stores share what may be held in memory.
+        let store = Store::open(folder, width as usize, config.cache.memory / 2, &mut notes)?;
+        Ok(Some(Arc::new(store)))
+    };
+    let image = open("image", model.image().width(), reading.transform.describe())?;
+    let text = open("text", model.text().width(), String::new())?;
+    notes.iter().try_for_each(|text| note(text))?;
+    Ok(Stores { image, text })
+}
