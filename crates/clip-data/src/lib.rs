@@ -1,5 +1,6 @@
 //! Pairs from tables and folders; pictures as the model sees them; features in and out.
 
+mod augment;
 mod decode;
 mod image_cell;
 mod image_paths;
@@ -11,6 +12,7 @@ mod table;
 mod text_file;
 mod transform;
 
+pub use augment::Augment;
 pub use decode::{Decoder, Limits};
 pub use image_cell::{PICTURE_EXTENSIONS, decode_base64, is_picture_name, parse_image_cell};
 pub use image_paths::image_paths;

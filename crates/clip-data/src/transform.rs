@@ -178,6 +178,31 @@ impl ImageTransform for ClipTransform {
     }
 }
 
+/// The picture in RGB, and its height and width; reduced in its own mode if its shorter side is longer than
+/// `shortest`, unless that is 0.
+pub(crate) fn reduce_to_rgb(
+    image: &Image,
+    shortest: usize,
+    filter: Filter,
+    alpha: Alpha,
+) -> Result<(Cow<'_, [u8]>, [usize; 2])> {
+    let from = [image.height() as usize, image.width() as usize];
+    if shortest == 0 || from[0].min(from[1]) <= shortest {
+        return Ok((convert::to_rgb(image.raster(), alpha)?, from));
+    }
+    let to = Resize::Shortest(shortest).target(from, from)?;
+    let request = Request {
+        from,
+        to,
+        origin: [0, 0],
+        window: to,
+        filter,
+        passes: Passes::default(),
+    };
+    let resized = resize::resize(image.raster(), &request);
+    Ok((Cow::Owned(convert::to_rgb(&resized, alpha)?.into_owned()), to))
+}
+
 /// One pixel of a picture's mode with every channel at `level`.
 fn pixel_of(raster: &Raster, level: u8) -> Raster {
     match raster {

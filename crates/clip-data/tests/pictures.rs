@@ -1,10 +1,11 @@
 //! Pictures of the reference: every transform on every file, and what must be refused.
+#![allow(clippy::unwrap_used)] // Reason: a helper that fails should fail its test.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clip_core::{EncodedImage, Image, ImageDecoder as _, ImageTransform as _};
-use clip_data::{ClipTransform, Decoder, Passes, TransformConfig};
+use clip_data::{ClipTransform, Decoder, Passes, Rescale, Resize, TransformConfig};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
@@ -147,4 +148,55 @@ fn what_the_reference_refuses() {
             .unwrap_err();
         assert!(error.remedy_text().is_some(), "{name}: {error}");
     }
+}
+
+/// The levels of a decoded picture, by a transform that only converts to RGB.
+fn levels(image: &Image) -> Vec<f32> {
+    let size = [image.height() as usize, image.width() as usize];
+    let config = TransformConfig {
+        size,
+        resize: Resize::Keep,
+        rescale: Rescale::Factor(1.0),
+        mean: [0.0; 3],
+        std: [1.0; 3],
+        ..TransformConfig::open_clip(1)
+    };
+    let mut pixels = vec![0.0; 3 * size[0] * size[1]];
+    ClipTransform::new(config).unwrap().apply(image, &mut pixels).unwrap();
+    pixels
+}
+
+#[test]
+fn decoded_samples_are_the_references() {
+    let file = std::fs::read(fixtures().join("expected.safetensors")).unwrap();
+    let expected = SafeTensors::deserialize(&file).unwrap();
+    let mut checked = 0;
+    for (key, view) in expected.tensors() {
+        let Some(name) = key.strip_suffix("/decoded_rgb_u8") else {
+            continue;
+        };
+        let pixels = levels(&open(name).unwrap());
+        let plane = pixels.len() / 3;
+        assert_eq!(view.data().len(), pixels.len(), "{name}");
+        let differences = view
+            .data()
+            .iter()
+            .enumerate()
+            .map(|(i, &want)| (pixels[i % 3 * plane + i / 3] - f32::from(want)).abs());
+        let differences: Vec<f32> = differences.collect();
+        let most = differences.iter().copied().fold(0.0, f32::max);
+        let mean = differences.iter().sum::<f32>() / differences.len() as f32;
+        // The JPEG decoders differ: by rounding, and where chroma is subsampled by how it is brought up again.
+        let (most_allowed, mean_allowed) = match name {
+            "rgb_444_q100.jpg" | "gray.jpg" => (3.0, 0.05),
+            _ if name.ends_with(".jpg") => (16.0, 0.8),
+            _ => (0.0, 0.0),
+        };
+        assert!(
+            most <= most_allowed && mean <= mean_allowed,
+            "{name}: at most {most}, {mean} on average"
+        );
+        checked += 1;
+    }
+    assert!(checked > 20, "{checked}");
 }

@@ -68,7 +68,8 @@ pub enum Alpha {
     /// Alpha is dropped and the colours stand as they are: OpenCLIP, Chinese-CLIP, EasyNLP.
     #[default]
     Drop,
-    /// The picture is laid on white: Hugging Face's processors since version 5, where they convert.
+    /// The picture is laid on white: Hugging Face's processors since version 5, where they convert. A PNG's key colour
+    /// outside a palette is not seen: a picture of that mode has no alpha.
     OnWhite,
 }
 
@@ -212,4 +213,147 @@ fn unknown_form(value: &Value) -> Error {
         "give a Hugging Face preprocessor_config.json (`image_mean`, `size`, `do_resize`, …) or an OpenCLIP \
          configuration with `preprocess_cfg`",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(value: Value) -> TransformConfig {
+        TransformConfig::from_json(&value).unwrap()
+    }
+
+    fn refuse(value: Value) -> String {
+        TransformConfig::from_json(&value).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn open_clip_defaults_fill_what_is_missing() {
+        assert_eq!(
+            read(json!({ "model_cfg": {}, "preprocess_cfg": {} })),
+            TransformConfig::open_clip(224)
+        );
+        assert_eq!(
+            read(json!({ "mean": null, "size": 32, "resize_mode": "squash" })),
+            TransformConfig::chinese_clip(32)
+        );
+        // The model fixes the size, as it does in OpenCLIP.
+        let config = json!({ "model_cfg": { "vision_cfg": { "image_size": 336 } }, "preprocess_cfg": { "size": 224 } });
+        assert_eq!(read(config).size, [336, 336]);
+    }
+
+    #[test]
+    fn open_clip_sizes_that_are_not_square() {
+        let config = read(json!({ "preprocess_cfg": { "size": [30, 20], "interpolation": "bilinear" } }));
+        assert_eq!(
+            (config.size, config.resize, config.filter),
+            ([30, 20], Resize::Cover, Filter::Bicubic)
+        );
+        let config = read(json!({ "preprocess_cfg": { "size": [30, 20], "resize_mode": "longest", "fill_color": 7 } }));
+        assert_eq!((config.resize, config.fill), (Resize::Longest, 7));
+    }
+
+    #[test]
+    fn hugging_face_sizes_of_all_kinds() {
+        let clip = |size: Value, crop: Value| {
+            let config = read(json!({ "image_mean": [0.1, 0.2, 0.3], "size": size, "crop_size": crop }));
+            (config.resize, config.size)
+        };
+        assert_eq!(clip(json!(40), json!(32)), (Resize::Shortest(40), [32, 32]));
+        assert_eq!(
+            clip(json!({ "shortest_edge": 40 }), json!({ "height": 32, "width": 30 })),
+            (Resize::Shortest(40), [32, 30])
+        );
+        assert_eq!(
+            clip(json!({ "height": 40, "width": 41 }), json!(32)),
+            (Resize::Squash([40, 41]), [32, 32])
+        );
+        let vit = read(json!({ "image_processor_type": "ViTImageProcessor", "size": 48 }));
+        assert_eq!(
+            (vit.resize, vit.size, vit.filter),
+            (Resize::Squash([48, 48]), [48, 48], Filter::Bilinear)
+        );
+        assert_eq!(
+            (vit.mean, vit.alpha, vit.order),
+            ([0.5; 3], Alpha::Drop, Order::RgbFirst)
+        );
+        let inside = read(json!({ "image_processor": { "image_processor_type": "CLIPImageProcessorFast" } }));
+        assert_eq!(
+            (inside.size, inside.alpha, inside.crop),
+            ([224, 224], Alpha::OnWhite, Crop::Floor)
+        );
+        let plain = read(json!({ "do_normalize": false, "do_rescale": false, "do_resize": false }));
+        assert_eq!(
+            (plain.resize, plain.rescale, plain.std),
+            (Resize::Keep, Rescale::Factor(1.0), [1.0; 3])
+        );
+    }
+
+    #[test]
+    fn wrong_values_name_their_key() {
+        for (value, key) in [
+            (json!({ "preprocess_cfg": { "resize_mode": "fit" } }), "`resize_mode`"),
+            (
+                json!({ "preprocess_cfg": { "interpolation": "area" } }),
+                "`interpolation`",
+            ),
+            (json!({ "preprocess_cfg": { "size": [1, 2, 3] } }), "`size`"),
+            (json!({ "preprocess_cfg": { "size": 0 } }), "`size`"),
+            (json!({ "preprocess_cfg": { "fill_color": 300 } }), "`fill_color`"),
+            (json!({ "preprocess_cfg": { "std": [1, 0, 1] } }), "`std`"),
+            (json!({ "preprocess_cfg": { "mode": "L" } }), "`mode`"),
+            (json!({ "do_resize": "yes" }), "`do_resize`"),
+            (json!({ "do_resize": true, "resample": 9 }), "`resample`"),
+            (json!({ "do_resize": true, "size": { "longest_edge": 3 } }), "`size`"),
+            (
+                json!({ "do_resize": true, "size": { "shortest_edge": 3, "height": 4 } }),
+                "`size`",
+            ),
+            (json!({ "crop_size": "big" }), "`crop_size`"),
+            (
+                json!({ "do_resize": true, "do_center_crop": false }),
+                "`do_center_crop`",
+            ),
+            (json!({ "image_mean": [1, 2] }), "`image_mean`"),
+            (
+                json!({ "image_processor_type": "DetrImageProcessor" }),
+                "`image_processor_type`",
+            ),
+            (json!({ "image_mean": 1, "preprocess_cfg": {} }), "`preprocess_cfg`"),
+            (json!({ "hidden_size": 4 }), "`hidden_size`"),
+            (json!([]), "no object"),
+        ] {
+            let message = refuse(value);
+            assert!(message.contains(key), "{key}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut odd = TransformConfig::open_clip(30);
+        odd.size = [30, 20];
+        odd.resize = Resize::Longest;
+        odd.fill = 9;
+        for config in [TransformConfig::open_clip(224), TransformConfig::chinese_clip(32), odd] {
+            assert_eq!(read(config.to_json(ConfigForm::OpenClip).unwrap()), config);
+            config.to_json(ConfigForm::HuggingFace).unwrap_err();
+        }
+        for value in [
+            json!({ "do_resize": true }),
+            json!({ "image_processor_type": "SiglipImageProcessor" }),
+            json!({ "do_resize": false, "crop_size": 40, "do_convert_rgb": false }),
+            json!({ "resample": 2, "size": 9, "do_resize": true }),
+        ] {
+            let config = read(value);
+            assert_eq!(read(config.to_json(ConfigForm::HuggingFace).unwrap()), config);
+            config.to_json(ConfigForm::OpenClip).unwrap_err();
+        }
+        TransformConfig::easynlp(224).to_json(ConfigForm::OpenClip).unwrap_err();
+        let own = serde_json::to_value(TransformConfig::easynlp(224)).unwrap();
+        assert_eq!(
+            serde_json::from_value::<TransformConfig>(own).unwrap(),
+            TransformConfig::easynlp(224)
+        );
+    }
 }
