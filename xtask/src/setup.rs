@@ -77,7 +77,7 @@ fn needs(fetches: bool) -> Vec<Need> {
 
 fn is_staged(workspace: &Workspace, flavour: Flavour) -> bool {
     Layout::here(flavour)
-        .is_ok_and(|layout| stage::is_whole(&workspace.cache().join(layout.name).join(layout.linked), &layout))
+        .is_ok_and(|layout| stage::is_whole(&layout.linked(&workspace.cache().join(layout.name)), &layout))
 }
 
 /// A folder in our cache must carry its stamp; one elsewhere is the user's, who linked it on purpose.

@@ -26,7 +26,7 @@ pub(crate) const STAMP: &str = "STAGED";
 /// The folder to link `target/libtorch` to: the one in the cache, made first if it is not there whole.
 pub(crate) fn stage(workspace: &Workspace, layout: &Layout) -> Result<PathBuf> {
     let whole = workspace.cache().join(layout.name);
-    let linked = whole.join(layout.linked);
+    let linked = layout.linked(&whole);
     if is_whole(&linked, layout) {
         println!("libtorch {VERSION} is in {}", whole.display());
         return Ok(linked);
@@ -67,7 +67,7 @@ pub(crate) fn stage(workspace: &Workspace, layout: &Layout) -> Result<PathBuf> {
         );
         remove(&path)?;
     }
-    finish(layout, &copy.join(layout.linked))?;
+    finish(layout, &layout.linked(&copy))?;
 
     remove(&whole)?;
     fs::rename(&copy, &whole).with_context(|| format!("cannot move libtorch to {}", whole.display()))?;

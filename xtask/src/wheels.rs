@@ -4,6 +4,8 @@
 //! wheel the CPU layout takes the CPU libraries and the headers; `libtorch.so`, which would load the CUDA libraries, is
 //! replaced by a link to `libtorch_cpu.so`, and two small CUDA libraries that `libtorch_cpu.so` names are put beside it.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Result, bail};
 
 /// The version that the crate `tch` is written for.
@@ -36,8 +38,8 @@ pub(crate) struct Wheel {
 pub(crate) struct Layout {
     /// The folder's name in the cache.
     pub(crate) name: &'static str,
-    /// The folder inside it that `target/libtorch` points to; empty for the whole.
-    pub(crate) linked: &'static str,
+    /// The folder inside it that `target/libtorch` points to; `.` for the whole.
+    linked: &'static str,
     pub(crate) wheels: Vec<Wheel>,
     /// Values of pip's `--platform`. pip does not widen an older tag to a newer one by itself, so each is named.
     pub(crate) platforms: Vec<String>,
@@ -83,6 +85,12 @@ impl Layout {
         }
     }
 
+    /// The folder that `target/libtorch` points to, in a copy at `whole`.
+    pub(crate) fn linked(&self, whole: &Path) -> PathBuf {
+        // Put together again from its parts, which leaves a `.` out.
+        whole.join(self.linked).components().collect()
+    }
+
     /// What the stamp of a whole copy says. A copy with another stamp, or none, is made anew.
     pub(crate) fn stamp(&self) -> String {
         let mut stamp = format!("libtorch {VERSION}, staged by `cargo xtask setup`, layout {LAYOUT}\n");
@@ -117,7 +125,7 @@ impl Layout {
         wheels.extend(nvidia.iter().zip(needed).map(|(pin, take)| wheel(pin, take)));
         Self {
             name: "libtorch-2.13.0-cpu",
-            linked: "",
+            linked: ".",
             wheels,
             platforms: ["2_28", "2_25", "2_17"]
                 .map(|glibc| format!("manylinux_{glibc}_{architecture}"))
@@ -191,7 +199,7 @@ impl Layout {
         ];
         Self {
             name: "libtorch-2.13.0-cpu",
-            linked: "",
+            linked: ".",
             wheels: vec![Wheel {
                 project: "torch",
                 version: VERSION,
@@ -359,6 +367,13 @@ mod tests {
             ("nvidia-cuda-cupti", "lib/libcupti.so.13"),
         ];
         assert_eq!(takes, expected);
+    }
+
+    #[test]
+    fn the_linked_folder_is_the_whole_or_a_part() {
+        let linked = |flavour| Layout::of(flavour, "linux", "x86_64").unwrap().linked(Path::new("/c"));
+        assert_eq!(linked(Flavour::Cpu).as_os_str(), "/c");
+        assert_eq!(linked(Flavour::Cuda).as_os_str(), "/c/torch");
     }
 
     #[test]
