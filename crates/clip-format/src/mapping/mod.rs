@@ -51,8 +51,8 @@ pub enum Row {
         /// Canonical names, in order.
         model: &'static [&'static str],
     },
-    /// The same elements under another number of dimensions: the side with more has leading dimensions of 1.
-    /// A file that has the model's dimensions already is taken as it is.
+    /// The same elements under another number of dimensions: leading dimensions of 1 are taken away or added until the
+    /// number is the other side's. So `file_rank: 0, model_rank: 0` reads a scalar that some files hold as `[1]`.
     Reshape {
         /// Name in the file.
         file: &'static str,
@@ -108,8 +108,11 @@ enum Op {
     Transpose,
     Concat,
     Split,
-    /// From the first rank to the second.
-    Reshape(usize, usize),
+    /// To the model's rank, or to the file's.
+    Reshape {
+        model: usize,
+        file: usize,
+    },
     Default,
     Drop,
 }
@@ -144,7 +147,7 @@ impl Mapping {
     /// The canonical name of a tensor that has one of its own; `None` for parts, dropped and unknown ones.
     pub fn model_name(&self, file: &str) -> Option<String> {
         let (rule, _, captures) = find(&self.rules, file, |rule| &rule.file)?;
-        matches!(rule.op, Op::Same | Op::Transpose | Op::Reshape(..)).then(|| rule.model[0].expand(&captures))
+        matches!(rule.op, Op::Same | Op::Transpose | Op::Reshape { .. }).then(|| rule.model[0].expand(&captures))
     }
 }
 
@@ -162,7 +165,14 @@ impl Rule {
                 model: to,
                 file_rank,
                 model_rank,
-            } => (Op::Reshape(file_rank, model_rank), file(&[from])?, model(&[to])?),
+            } => (
+                Op::Reshape {
+                    model: model_rank,
+                    file: file_rank,
+                },
+                file(&[from])?,
+                model(&[to])?,
+            ),
             Row::Default { model: to, rows_of } => (Op::Default, file(&[rows_of])?, model(&[to])?),
             Row::Drop { file: from } => (Op::Drop, file(&[from])?, Vec::new()),
         };
@@ -181,7 +191,10 @@ impl Rule {
         let op = match self.op {
             Op::Concat => Op::Split,
             Op::Split => Op::Concat,
-            Op::Reshape(from, to) => Op::Reshape(to, from),
+            Op::Reshape { model, file } => Op::Reshape {
+                model: file,
+                file: model,
+            },
             op @ (Op::Same | Op::Transpose | Op::Default | Op::Drop) => op,
         };
         Self {

@@ -78,8 +78,8 @@ impl Plan {
             let name = |part: usize| rule.model[part].expand(&captures);
             match rule.op {
                 Op::Same => plan.push(name(0), tensor, tensor.shape.clone(), Make::Take(tensor.name.clone())),
-                Op::Reshape(from, to) => {
-                    let shape = reshape(&tensor.shape, from, to);
+                Op::Reshape { model: rank, .. } => {
+                    let shape = reshape(&tensor.shape, rank);
                     plan.push(name(0), tensor, shape, Make::Take(tensor.name.clone()));
                 }
                 Op::Transpose => {
@@ -248,14 +248,11 @@ fn joined_shape(parts: &[&TensorInfo]) -> Result<Vec<usize>> {
 }
 
 /// Adds or takes away leading dimensions of 1; a shape that cannot be changed so stays, for the strict report.
-fn reshape(shape: &[usize], from: usize, to: usize) -> Vec<usize> {
-    if shape.len() != from {
-        return shape.to_vec();
+fn reshape(shape: &[usize], rank: usize) -> Vec<usize> {
+    if shape.len() <= rank {
+        return [vec![1; rank - shape.len()], shape.to_vec()].concat();
     }
-    if to >= from {
-        return [vec![1; to - from], shape.to_vec()].concat();
-    }
-    let (leading, rest) = shape.split_at(from - to);
+    let (leading, rest) = shape.split_at(shape.len() - rank);
     if leading.iter().all(|&size| size == 1) {
         rest.to_vec()
     } else {

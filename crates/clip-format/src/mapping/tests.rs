@@ -142,7 +142,7 @@ fn a_default_that_was_trained_cannot_be_saved() {
 }
 
 #[test]
-fn a_file_with_the_models_dimensions_is_taken_as_it_is() {
+fn a_shape_that_cannot_be_reshaped_stays() {
     let file = Table::new([("f.scale", vec![], vec![4.0]), ("f.cls", vec![2, 1, 5], vec![0.0; 10])]);
     let model = load(&file).unwrap();
     assert_eq!(model.tensors()[0].shape, [0usize; 0]);

@@ -1,0 +1,262 @@
+//! Opening a checkpoint: weights, config, family, names; tokenizer and transform when they are asked for.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clip_core::{Error, ImageTransform, Result, Tokenizer};
+use clip_data::{ClipTransform, TransformConfig};
+use serde_json::Value;
+
+use crate::families::{Evidence, Families, Family};
+use crate::json::read_json;
+use crate::mapping::{Mapping, Remapped, Row};
+use crate::preprocess::{self, PREPROCESSOR};
+use crate::tensor::{TensorInfo, Weights};
+use crate::weights::{Format, WeightsFile};
+use crate::{identity, locate, vocabulary};
+
+/// An opened checkpoint. Its weights stay mapped; nothing of them is read before it is asked for.
+pub struct Checkpoint {
+    directory: PathBuf,
+    family: Arc<dyn Family>,
+    config_file: Option<PathBuf>,
+    config: Value,
+    file: WeightsFile,
+    weights: Arc<Remapped<Arc<dyn Weights>>>,
+}
+
+/// What a file of a checkpoint is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// Tensors, or the index of shards.
+    Weights,
+    /// The config the family was recognised by.
+    Config,
+    /// The preprocessing of pictures.
+    Preprocessor,
+    /// A tokenizer's vocabulary or settings.
+    Vocabulary,
+}
+
+/// A file of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointFile {
+    /// What it is for.
+    pub role: Role,
+    /// Where it is.
+    pub path: PathBuf,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+impl Checkpoint {
+    /// Opens a directory or a weights file, whose config is looked for beside it.
+    ///
+    /// In a directory only the fixed names count (`open_clip_model.safetensors`, `model.safetensors`, …), the first one
+    /// present. The family is the one that recognises config and names; none or several are an error that names them.
+    pub fn open(path: impl AsRef<Path>, families: &Families) -> Result<Self> {
+        let weights = locate::weights(path.as_ref())?;
+        let file = WeightsFile::open(&weights)?;
+        let parent = weights.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = parent.unwrap_or(Path::new(".")).to_owned();
+        let tensors = without_wrapper(file.tensors.clone())?;
+        let (family, config_file, config) = recognise(&weights, &directory, tensors.tensors(), families)?;
+        let mapping = family.mapping(&config)?;
+        let weights = Remapped::load(&mapping, tensors).map_err(|error| error.file(&weights))?;
+        Ok(Self {
+            directory,
+            family,
+            config_file,
+            config,
+            file,
+            weights: Arc::new(weights),
+        })
+    }
+
+    /// The family's name.
+    pub fn family(&self) -> &str {
+        self.family.name()
+    }
+
+    /// The canonical config.
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// The tensors under canonical names. What no name of the family fits stays visible under the file's own name.
+    pub fn weights(&self) -> &dyn Weights {
+        &*self.weights
+    }
+
+    /// The same, to be kept after the checkpoint is gone: views borrow from it.
+    pub fn share_weights(&self) -> Arc<dyn Weights> {
+        self.weights.clone()
+    }
+
+    /// The tensors under the file's own names.
+    pub fn raw_tensors(&self) -> &[TensorInfo] {
+        self.file.tensors.tensors()
+    }
+
+    /// The format of the weights.
+    pub fn format(&self) -> Format {
+        self.file.format
+    }
+
+    /// The folder of the files.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The tokenizer, its texts cut at `context_length` ids or at the config's own; an error if the vocabulary does not
+    /// fit the weights.
+    pub fn tokenizer(&self, context_length: Option<usize>) -> Result<Arc<dyn Tokenizer>> {
+        let text = self.config.get("text_config").filter(|text| text.is_object());
+        let text = text.ok_or_else(|| Error::invalid("the model has no text tower").file(&self.directory))?;
+        let number = |value: Option<&Value>| {
+            value
+                .and_then(Value::as_u64)
+                .and_then(|value| usize::try_from(value).ok())
+        };
+        let positions = number(text.get("max_position_embeddings"));
+        let context = context_length
+            .or_else(|| number(self.config.get("context_length")))
+            .or(positions)
+            .unwrap_or(77);
+        if let Some(positions) = positions
+            && context > positions
+        {
+            return Err(Error::invalid(format!(
+                "a context of {context} ids is longer than the model's {positions} positions"
+            ))
+            .file(&self.directory)
+            .remedy(format!("pass --context-length {positions} or less")));
+        }
+        let rows = self.embedding_rows().or_else(|| number(text.get("vocab_size")));
+        let rows = rows.ok_or_else(|| Error::invalid("the text tower does not say how many tokens it knows"))?;
+        vocabulary::tokenizer(&self.directory, &self.config, context, rows).map_err(|error| error.file(&self.directory))
+    }
+
+    /// What the transform does.
+    pub fn transform_config(&self) -> Result<TransformConfig> {
+        preprocess::transform(&self.directory, &*self.family, &self.config).map_err(|error| error.file(&self.directory))
+    }
+
+    /// The transform of pictures to the model's pixels.
+    pub fn transform(&self) -> Result<Arc<dyn ImageTransform>> {
+        Ok(Arc::new(ClipTransform::new(self.transform_config()?)?))
+    }
+
+    /// SHA-256 over weights, config and transform; reads all weights. The same for the same model in any layout.
+    pub fn id(&self) -> Result<String> {
+        let has_images = self.config.get("vision_config").is_some_and(Value::is_object);
+        let transform = if has_images {
+            self.transform()?.describe()
+        } else {
+            String::new()
+        };
+        identity::identity(self.weights(), &self.config, &transform)
+    }
+
+    /// The vocabulary's files, for copying along when the model is saved; none if it uses a bundled one.
+    pub fn vocabulary_files(&self) -> Vec<PathBuf> {
+        vocabulary::files(&self.directory)
+    }
+
+    /// The checkpoint's files.
+    pub fn files(&self) -> Vec<CheckpointFile> {
+        let weights = self.file.files.iter().map(|path| (Role::Weights, path.clone()));
+        let config = self.config_file.iter().map(|path| (Role::Config, path.clone()));
+        let preprocessor = Some(self.directory.join(PREPROCESSOR)).filter(|path| path.is_file());
+        let preprocessor = preprocessor.into_iter().map(|path| (Role::Preprocessor, path));
+        let vocabulary = self.vocabulary_files().into_iter().map(|path| (Role::Vocabulary, path));
+        let all = weights.chain(config).chain(preprocessor).chain(vocabulary);
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+        all.map(|(role, path)| CheckpointFile {
+            role,
+            bytes: size(&path),
+            path,
+        })
+        .collect()
+    }
+
+    /// Rows of the table of token embeddings, by the names of the towers known here.
+    fn embedding_rows(&self) -> Option<usize> {
+        let names = ["text.token_embedding.weight", "text.embeddings.word.weight"];
+        let table = self
+            .weights
+            .tensors()
+            .iter()
+            .find(|tensor| names.contains(&tensor.name.as_str()));
+        table.and_then(|table| table.shape.first().copied())
+    }
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("family", &self.family())
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes off the `module.` that a data-parallel run puts before every name.
+fn without_wrapper(tensors: Arc<dyn Weights>) -> Result<Arc<dyn Weights>> {
+    const WRAPPED: &[Row] = &[Row::Same {
+        file: "module.{*}",
+        model: "{*}",
+    }];
+    if tensors
+        .tensors()
+        .iter()
+        .any(|tensor| !tensor.name.starts_with("module."))
+    {
+        return Ok(tensors);
+    }
+    Ok(Arc::new(Remapped::load(
+        &Mapping::new().under("", "", WRAPPED)?,
+        tensors,
+    )?))
+}
+
+/// The family, its config file and the canonical config.
+fn recognise(
+    weights: &Path,
+    directory: &Path,
+    tensors: &[TensorInfo],
+    families: &Families,
+) -> Result<(Arc<dyn Family>, Option<PathBuf>, Value)> {
+    let found = locate::config_names(weights)
+        .into_iter()
+        .map(|name| (name, directory.join(name)));
+    let found = found
+        .filter(|(_, path)| path.is_file())
+        .map(|(name, path)| Ok((name, read_json(&path)?, path)))
+        .next();
+    let found = found.transpose()?;
+    let beside = |name: &str| {
+        let path = directory.join(name);
+        if path.is_file() {
+            read_json(&path).map(Some)
+        } else {
+            Ok(None)
+        }
+    };
+    let config = found.as_ref().map(|(name, config, _)| (*name, config));
+    let evidence = Evidence {
+        config,
+        tensors,
+        beside: &beside,
+    };
+    let at = found.as_ref().map_or(weights, |(_, _, path)| path);
+    let family = families.recognise(&evidence).map_err(|error| error.file(at))?;
+    let canonical = family.canonical(&evidence).map_err(|error| error.file(at))?;
+    let path = at.to_owned();
+    Ok((family, found.is_some().then_some(path), canonical))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+//! What several families share: the tensor names of Hugging Face's towers, and their configs.
+
+use clip_core::{Error, Result};
+use clip_data::TransformConfig;
+use serde_json::{Map, Value, json};
+
+use crate::fields::Fields;
+use crate::mapping::Row;
+
+/// The `model_type` of each tower this crate knows by name.
+pub(crate) const CLIP_VISION: &str = "clip_vision_model";
+pub(crate) const CLIP_TEXT: &str = "clip_text_model";
+pub(crate) const BERT: &str = "bert";
+pub(crate) const EFFICIENTNET_LITE0: &str = "efficientnet_lite0";
+
+/// Texts for BERT towers are cut at this, as Chinese-CLIP does.
+const BERT_CONTEXT: usize = 52;
+
+/// ln(1 / 0.07): how CLIP's temperature starts, as Hugging Face rounds it.
+pub(crate) const LOGIT_SCALE: f64 = 2.6592;
+
+/// Hugging Face's `CLIPVisionModel`. `pre_layrnorm` is their spelling.
+pub(crate) const CLIP_VISION_ROWS: &[Row] = &[
+    Row::Same {
+        file: "embeddings.class_embedding",
+        model: "class_embedding",
+    },
+    Row::Same {
+        file: "embeddings.patch_embedding.weight",
+        model: "patch_embedding.weight",
+    },
+    Row::Same {
+        file: "embeddings.position_embedding.weight",
+        model: "position_embedding",
+    },
+    Row::Drop {
+        file: "embeddings.position_ids",
+    },
+    Row::Same {
+        file: "pre_layrnorm.{p}",
+        model: "pre_norm.{p}",
+    },
+    Row::Same {
+        file: "post_layernorm.{p}",
+        model: "post_norm.{p}",
+    },
+    Row::Same {
+        file: "encoder.layers.{i}.layer_norm1.{p}",
+        model: "blocks.{i}.norm1.{p}",
+    },
+    Row::Same {
+        file: "encoder.layers.{i}.layer_norm2.{p}",
+        model: "blocks.{i}.norm2.{p}",
+    },
+    Row::Concat {
+        file: &[
+            "encoder.layers.{i}.self_attn.q_proj.{p}",
+            "encoder.layers.{i}.self_attn.k_proj.{p}",
+            "encoder.layers.{i}.self_attn.v_proj.{p}",
+        ],
+        model: "blocks.{i}.attention.qkv.{p}",
+    },
+    Row::Same {
+        file: "encoder.layers.{i}.self_attn.out_proj.{p}",
+        model: "blocks.{i}.attention.out.{p}",
+    },
+    Row::Same {
+        file: "encoder.layers.{i}.mlp.fc1.{p}",
+        model: "blocks.{i}.mlp.fc1.{p}",
+    },
+    Row::Same {
+        file: "encoder.layers.{i}.mlp.fc2.{p}",
+        model: "blocks.{i}.mlp.fc2.{p}",
+    },
+];
+
+/// Hugging Face's `BertModel`, without the pooler.
+pub(crate) const BERT_ROWS: &[Row] = &[
+    Row::Same {
+        file: "embeddings.word_embeddings.weight",
+        model: "embeddings.word.weight",
+    },
+    Row::Same {
+        file: "embeddings.position_embeddings.weight",
+        model: "embeddings.position.weight",
+    },
+    Row::Same {
+        file: "embeddings.token_type_embeddings.weight",
+        model: "embeddings.token_type.weight",
+    },
+    Row::Same {
+        file: "embeddings.LayerNorm.{p}",
+        model: "embeddings.norm.{p}",
+    },
+    Row::Drop {
+        file: "embeddings.position_ids",
+    },
+    Row::Drop {
+        file: "embeddings.token_type_ids",
+    },
+    Row::Concat {
+        file: &[
+            "encoder.layer.{i}.attention.self.query.{p}",
+            "encoder.layer.{i}.attention.self.key.{p}",
+            "encoder.layer.{i}.attention.self.value.{p}",
+        ],
+        model: "blocks.{i}.attention.qkv.{p}",
+    },
+    Row::Same {
+        file: "encoder.layer.{i}.attention.output.dense.{p}",
+        model: "blocks.{i}.attention.out.{p}",
+    },
+    Row::Same {
+        file: "encoder.layer.{i}.attention.output.LayerNorm.{p}",
+        model: "blocks.{i}.attention.norm.{p}",
+    },
+    Row::Same {
+        file: "encoder.layer.{i}.intermediate.dense.{p}",
+        model: "blocks.{i}.mlp.fc1.{p}",
+    },
+    Row::Same {
+        file: "encoder.layer.{i}.output.dense.{p}",
+        model: "blocks.{i}.mlp.fc2.{p}",
+    },
+    Row::Same {
+        file: "encoder.layer.{i}.output.LayerNorm.{p}",
+        model: "blocks.{i}.norm.{p}",
+    },
+];
+
+/// The rows of BERT's pooler: kept where the tower pools with it, dropped where it does not.
+pub(crate) fn bert_pooler(text_config: &Value) -> &'static [Row] {
+    if text_config.get("pooling").and_then(Value::as_str) == Some("pooler") {
+        &[Row::Same {
+            file: "pooler.dense.{p}",
+            model: "pooler.{p}",
+        }]
+    } else {
+        &[Row::Drop {
+            file: "pooler.dense.{p}",
+        }]
+    }
+}
+
+/// Keys of Hugging Face's configs that say nothing about the model.
+const NOISE: [&str; 7] = [
+    "architectures",
+    "transformers_version",
+    "torch_dtype",
+    "dtype",
+    "_name_or_path",
+    "gradient_checkpointing",
+    "use_cache",
+];
+
+/// BERT's config with Hugging Face's names and defaults; what else it holds stays.
+pub(crate) fn bert_config(config: &Value, path: &str, pooling: &str) -> Result<Value> {
+    let fields = Fields::new(config, path)?;
+    fields.expect(&[
+        ("position_embedding_type", json!("absolute")),
+        ("is_decoder", json!(false)),
+        ("add_cross_attention", json!(false)),
+    ])?;
+    let known = json!({
+        "model_type": BERT,
+        "vocab_size": fields.size("vocab_size", 30522)?,
+        "hidden_size": fields.size("hidden_size", 768)?,
+        "num_hidden_layers": fields.size("num_hidden_layers", 12)?,
+        "num_attention_heads": fields.size("num_attention_heads", 12)?,
+        "intermediate_size": fields.size("intermediate_size", 3072)?,
+        "hidden_act": fields.text("hidden_act", "gelu")?,
+        "hidden_dropout_prob": fields.number("hidden_dropout_prob", 0.1)?,
+        "attention_probs_dropout_prob": fields.number("attention_probs_dropout_prob", 0.1)?,
+        "max_position_embeddings": fields.size("max_position_embeddings", 512)?,
+        "type_vocab_size": fields.size("type_vocab_size", 2)?,
+        "layer_norm_eps": fields.number("layer_norm_eps", 1e-12)?,
+        "pad_token_id": fields.index("pad_token_id", 0)?,
+        "pooling": pooling,
+    });
+    Ok(with_rest(known, config))
+}
+
+/// CLIP's vision config with Hugging Face's names and defaults; what else it holds stays.
+pub(crate) fn clip_vision_config(config: &Value, path: &str) -> Result<Value> {
+    let fields = Fields::new(config, path)?;
+    fields.expect(&[("num_channels", json!(3))])?;
+    let known = json!({
+        "model_type": CLIP_VISION,
+        "hidden_size": fields.size("hidden_size", 768)?,
+        "intermediate_size": fields.size("intermediate_size", 3072)?,
+        "num_hidden_layers": fields.size("num_hidden_layers", 12)?,
+        "num_attention_heads": fields.size("num_attention_heads", 12)?,
+        "image_size": fields.size("image_size", 224)?,
+        "patch_size": fields.size("patch_size", 32)?,
+        "hidden_act": fields.text("hidden_act", "quick_gelu")?,
+        "layer_norm_eps": fields.number("layer_norm_eps", 1e-5)?,
+    });
+    Ok(with_rest(known, config))
+}
+
+/// The known keys first, then what else the config holds.
+fn with_rest(mut known: Value, config: &Value) -> Value {
+    if let (Value::Object(known), Value::Object(config)) = (&mut known, config) {
+        let rest = config.iter().filter(|(key, _)| !NOISE.contains(&key.as_str()));
+        rest.for_each(|(key, value)| {
+            known.entry(key.clone()).or_insert_with(|| value.clone());
+        });
+    }
+    known
+}
+
+/// How many ids a text has at most, before a tokenizer is asked: the positions, or BERT's shorter habit.
+pub(crate) fn bert_context(text_config: &Value) -> usize {
+    let positions = text_config
+        .get("max_position_embeddings")
+        .and_then(Value::as_u64)
+        .unwrap_or(512);
+    (positions as usize).min(BERT_CONTEXT)
+}
+
+/// A projection without bias.
+pub(crate) fn linear() -> Value {
+    json!({"type": "linear", "bias": false})
+}
+
+/// A tower of a canonical config.
+pub(crate) fn tower<'a>(config: &'a Value, key: &str) -> Option<&'a Value> {
+    config.get(key).filter(|tower| tower.is_object())
+}
+
+/// The `model_type` of a tower.
+pub(crate) fn model_type<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
+    tower(config, key)?.get("model_type")?.as_str()
+}
+
+/// A tower that a layout needs.
+pub(crate) fn required_tower<'a>(config: &'a Value, key: &str, family: &str) -> Result<&'a Value> {
+    tower(config, key).ok_or_else(|| cannot(family, &format!("a model without `{key}`")))
+}
+
+/// The side of the pictures, from the vision tower.
+pub(crate) fn image_size(config: &Value) -> Result<usize> {
+    let vision = tower(config, "vision_config").ok_or_else(|| Error::invalid("the model has no image tower"))?;
+    Fields::new(vision, "vision_config")?.size("image_size", 224)
+}
+
+/// Hugging Face's preprocessing for CLIP at a size.
+pub(crate) fn hugging_face_transform(size: usize) -> Result<TransformConfig> {
+    TransformConfig::from_json(&json!({
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": size},
+        "crop_size": {"height": size, "width": size},
+    }))
+}
+
+/// What a layout cannot express.
+pub(crate) fn cannot(family: &str, what: &str) -> Error {
+    Error::invalid(format!("the layout `{family}` cannot express {what}")).remedy("save it as `clipzoo`")
+}
+
+/// Refuses projections that a layout has no names for.
+pub(crate) fn expect_linear(config: &Value, key: &str, family: &str) -> Result<()> {
+    let projection = config.get(key).unwrap_or(&Value::Null);
+    let linear = projection.get("type").and_then(Value::as_str) == Some("linear");
+    let bias = projection.get("bias").and_then(Value::as_bool).unwrap_or(false);
+    if linear && !bias {
+        Ok(())
+    } else {
+        Err(cannot(family, &format!("the `{key}` {projection}")))
+    }
+}
+
+/// Refuses similarities that are not scaled and compared by softmax.
+pub(crate) fn expect_softmax(config: &Value, family: &str) -> Result<()> {
+    let biased = config.get("logit_bias").and_then(Value::as_bool).unwrap_or(false);
+    let sigmoid = config.get("probability").and_then(Value::as_str) == Some("sigmoid");
+    if biased || sigmoid {
+        Err(cannot(family, "a sigmoid model or one with a logit bias"))
+    } else {
+        Ok(())
+    }
+}
+
+/// A copy of a tower's config without keys.
+pub(crate) fn without(tower: &Value, keys: &[&str]) -> Value {
+    let map: Map<String, Value> = match tower {
+        Value::Object(map) => map
+            .clone()
+            .into_iter()
+            .filter(|(key, _)| !keys.contains(&key.as_str()))
+            .collect(),
+        _ => Map::new(),
+    };
+    Value::Object(map)
+}

@@ -1,0 +1,76 @@
+//! A checkpoint's identity: the same for the same model in whatever layout, different for any other.
+
+use clip_core::Result;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::tensor::Weights;
+
+/// SHA-256, in hex, over the canonical tensors in order of name, the canonical config without vocabulary and
+/// transform, and what the transform does in words.
+pub(crate) fn identity(weights: &dyn Weights, config: &Value, transform: &str) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(b"clipzoo checkpoint 1");
+    let mut names = weights.names();
+    names.sort_unstable();
+    for name in names {
+        let Some(view) = weights.view(name)? else { continue };
+        part(name.as_bytes());
+        part(format!("{} {:?}", view.dtype, view.shape).as_bytes());
+        part(&view.data);
+    }
+    let mut config = config.clone();
+    if let Value::Object(config) = &mut config {
+        config.remove("transform");
+        config.remove("tokenizer");
+    }
+    part(sorted(&config).to_string().as_bytes());
+    part(transform.as_bytes());
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The same value with keys in alphabetical order, so that their order in a file does not count.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<(&String, &Value)> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            Value::Object(
+                entries
+                    .into_iter()
+                    .map(|(key, value)| (key.clone(), sorted(value)))
+                    .collect::<Map<_, _>>(),
+            )
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Table;
+    use serde_json::json;
+
+    #[test]
+    fn order_does_not_count_and_everything_else_does() {
+        let weights = Table::new([("a", vec![1], vec![1.0]), ("b", vec![1], vec![2.0])]);
+        let turned = Table::new([("b", vec![1], vec![2.0]), ("a", vec![1], vec![1.0])]);
+        let other = Table::new([("a", vec![1], vec![1.0]), ("b", vec![1], vec![2.5])]);
+        let id = |weights: &Table, config: Value, transform: &str| identity(weights, &config, transform).unwrap();
+        let first = id(&weights, json!({"x": 1, "y": {"a": 1, "b": 2}}), "t");
+        assert_eq!(first.len(), 64);
+        assert_eq!(
+            first,
+            id(&turned, json!({"y": {"b": 2, "a": 1}, "x": 1, "transform": 3}), "t")
+        );
+        assert_ne!(first, id(&other, json!({"x": 1, "y": {"a": 1, "b": 2}}), "t"));
+        assert_ne!(first, id(&weights, json!({"x": 2, "y": {"a": 1, "b": 2}}), "t"));
+        assert_ne!(first, id(&weights, json!({"x": 1, "y": {"a": 1, "b": 2}}), "u"));
+    }
+}

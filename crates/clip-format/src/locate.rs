@@ -1,0 +1,130 @@
+//! Finds a checkpoint's files: by a fixed list of names, never by guessing.
+
+use std::path::{Path, PathBuf};
+
+use clip_core::{Error, Result};
+
+/// Weights files, in the order they are taken: an index before a single file, safetensors before pickle.
+const WEIGHTS: [&str; 6] = [
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+];
+
+const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
+const CONFIG: &str = "config.json";
+
+/// The weights file that a path names: the file itself, or the first of the fixed names in a directory.
+pub(crate) fn weights(path: &Path) -> Result<PathBuf> {
+    let meta = std::fs::metadata(path).map_err(|error| Error::io("open the model", path, error))?;
+    if !meta.is_dir() {
+        return Ok(path.to_owned());
+    }
+    if let Some(found) = WEIGHTS.iter().map(|name| path.join(name)).find(|file| file.is_file()) {
+        return Ok(found);
+    }
+    let candidates = candidates(path)?;
+    let chinese: Vec<&String> = candidates
+        .iter()
+        .filter(|name| name.starts_with("clip_cn_") && name.ends_with(".pt"))
+        .collect();
+    if let [only] = chinese.as_slice() {
+        return Ok(path.join(only));
+    }
+    let error = match candidates.as_slice() {
+        [] => Error::not_found("the directory holds no weights")
+            .remedy(format!("looked for {}, clip_cn_*.pt", WEIGHTS.join(", "))),
+        _ => Error::invalid(format!(
+            "no weights file has one of the known names; there are {}",
+            candidates.join(", ")
+        ))
+        .remedy("name the file itself"),
+    };
+    Err(error.file(path))
+}
+
+/// Files that may be weights, by their endings, in order of name.
+fn candidates(directory: &Path) -> Result<Vec<String>> {
+    let io = |error| Error::io("list", directory, error);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(io)? {
+        let name = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
+        if [".safetensors", ".bin", ".pt", ".pth", ".ckpt"]
+            .iter()
+            .any(|ending| name.ends_with(ending))
+        {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The names a config may have beside a weights file, the likelier first. OpenCLIP's weights on the hub stand beside
+/// Hugging Face's, each with its own config.
+pub(crate) fn config_names(weights: &Path) -> [&'static str; 2] {
+    let name = weights.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let hugging_face = WEIGHTS[2..].contains(&name);
+    if hugging_face {
+        [CONFIG, OPEN_CLIP_CONFIG]
+    } else {
+        [OPEN_CLIP_CONFIG, CONFIG]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        names
+            .iter()
+            .for_each(|name| std::fs::write(folder.path().join(name), "x").unwrap());
+        folder
+    }
+
+    fn found(names: &[&str]) -> Result<String> {
+        let folder = directory(names);
+        weights(folder.path()).map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn the_first_of_the_fixed_names_wins() {
+        assert_eq!(
+            found(&["pytorch_model.bin", "model.safetensors", "io.safetensors"]).unwrap(),
+            "model.safetensors"
+        );
+        assert_eq!(
+            found(&["model.safetensors", "open_clip_pytorch_model.bin"]).unwrap(),
+            "open_clip_pytorch_model.bin"
+        );
+        assert_eq!(
+            found(&["model.safetensors", "model.safetensors.index.json"]).unwrap(),
+            "model.safetensors.index.json"
+        );
+        assert_eq!(
+            found(&["clip_cn_vit-b-16.pt", "epoch.pt"]).unwrap(),
+            "clip_cn_vit-b-16.pt"
+        );
+    }
+
+    #[test]
+    fn other_names_are_listed_not_guessed() {
+        let error = |names: &[&str]| found(names).unwrap_err().what().to_owned();
+        assert_eq!(
+            error(&["b.pt", "a.safetensors", "README.md"]),
+            "no weights file has one of the known names; there are a.safetensors, b.pt"
+        );
+        assert_eq!(
+            error(&["clip_cn_a.pt", "clip_cn_b.pt"]),
+            "no weights file has one of the known names; there are clip_cn_a.pt, clip_cn_b.pt"
+        );
+        assert_eq!(error(&["README.md"]), "the directory holds no weights");
+        let gone = weights(Path::new("no/such/model")).unwrap_err();
+        assert_eq!(gone.kind(), clip_core::Kind::NotFound);
+    }
+}

@@ -1,0 +1,224 @@
+//! Saving a checkpoint in a family's own layout.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clip_core::{Error, Result};
+use clip_data::TransformConfig;
+use serde_json::Value;
+
+use crate::families::{Family, Layout};
+use crate::mapping::Remapped;
+use crate::tensor::Weights;
+use crate::vocabulary::is_vocabulary_name;
+use crate::weights::write_safetensors;
+
+/// What goes into a directory beside weights and config.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extras<'a> {
+    /// The transform, which the layout states in its own way.
+    pub transform: Option<&'a TransformConfig>,
+    /// Vocabulary files, copied under their names.
+    pub vocabulary: &'a [PathBuf],
+}
+
+/// Saves a model: the whole directory is written beside and renamed, so that it appears whole or not at all.
+///
+/// `config` is canonical, `weights` are under canonical names and are asked for one at a time. An error names what the
+/// family cannot express. A directory that is there already is replaced if it holds a checkpoint's files alone.
+pub fn save(
+    directory: &Path,
+    family: &dyn Family,
+    config: &Value,
+    weights: &dyn Weights,
+    extras: Extras<'_>,
+) -> Result<()> {
+    refuse_foreign(directory)?;
+    let staged = StagedDirectory::beside(directory)?;
+    write_model(staged.path(), family, config, weights, extras)?;
+    staged.commit()
+}
+
+/// Writes a model's files into a directory that is there, for callers that put more beside them before they rename.
+pub fn write_model(
+    directory: &Path,
+    family: &dyn Family,
+    config: &Value,
+    weights: &dyn Weights,
+    extras: Extras<'_>,
+) -> Result<()> {
+    let Layout {
+        weights: weights_name,
+        files,
+    } = family.restore(config, extras.transform)?;
+    let mapping = family.mapping(config)?;
+    let renamed = Remapped::save(&mapping, weights).map_err(|error| {
+        Error::new(
+            error.kind(),
+            format!("the layout `{}`: {}", family.name(), error.what()),
+        )
+    })?;
+    for path in extras.vocabulary {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if !is_vocabulary_name(name) {
+            return Err(Error::invalid("is no vocabulary file").file(path));
+        }
+        fs::copy(path, directory.join(name)).map_err(|error| Error::io("copy", path, error))?;
+    }
+    for (name, value) in files {
+        write_json(&directory.join(name), &value)?;
+    }
+    write_safetensors(&directory.join(weights_name), &renamed)
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    let io = |error| Error::io("write", path, error);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(io)?;
+    }
+    fs::write(path, format!("{value:#}\n")).map_err(io)
+}
+
+/// A directory that is written beside its place and takes it when it is whole. Dropped before, it vanishes.
+#[derive(Debug)]
+pub struct StagedDirectory {
+    target: PathBuf,
+    beside: PathBuf,
+    committed: bool,
+}
+
+impl StagedDirectory {
+    /// Makes an empty directory beside `target`.
+    pub fn beside(target: &Path) -> Result<Self> {
+        let beside = sibling(target, "partial")?;
+        if beside.exists() {
+            fs::remove_dir_all(&beside).map_err(|error| Error::io("clear", &beside, error))?;
+        }
+        fs::create_dir_all(&beside).map_err(|error| Error::io("make", &beside, error))?;
+        Ok(Self {
+            target: target.to_owned(),
+            beside,
+            committed: false,
+        })
+    }
+
+    /// Where to write.
+    pub fn path(&self) -> &Path {
+        &self.beside
+    }
+
+    /// Takes the place of the target; what was there is removed. If that fails, what was there is put back.
+    pub fn commit(mut self) -> Result<()> {
+        let io = |doing: &'static str, path: &Path| {
+            let path = path.to_owned();
+            move |error| Error::io(doing, path, error)
+        };
+        let old = sibling(&self.target, "old")?;
+        let had_one = self.target.exists();
+        if had_one {
+            if old.exists() {
+                fs::remove_dir_all(&old).map_err(io("clear", &old))?;
+            }
+            fs::rename(&self.target, &old).map_err(io("replace", &self.target))?;
+        }
+        if let Err(error) = fs::rename(&self.beside, &self.target) {
+            if had_one {
+                // The first error is the one to tell.
+                let _ = fs::rename(&old, &self.target);
+            }
+            return Err(Error::io("write", &self.target, error));
+        }
+        self.committed = true;
+        if had_one {
+            fs::remove_dir_all(&old).map_err(io("clear", &old))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for StagedDirectory {
+    fn drop(&mut self) {
+        if !self.committed {
+            // Nothing more can be done here; the next save clears what stays.
+            let _ = fs::remove_dir_all(&self.beside);
+        }
+    }
+}
+
+/// A hidden name beside a path, told apart by process, so that two runs do not meet.
+fn sibling(target: &Path, kind: &str) -> Result<PathBuf> {
+    let name = target
+        .file_name()
+        .ok_or_else(|| Error::invalid("names no directory").file(target))?;
+    let hidden = format!(".{}.{kind}-{}", name.to_string_lossy(), std::process::id());
+    Ok(target.with_file_name(hidden))
+}
+
+/// Refuses to replace a directory that holds anything but a checkpoint's files.
+fn refuse_foreign(directory: &Path) -> Result<()> {
+    if !directory.exists() {
+        return Ok(());
+    }
+    let ours = [
+        "open_clip_model.safetensors",
+        "model.safetensors",
+        "config.json",
+        "open_clip_config.json",
+        "preprocessor_config.json",
+        "1_Pooling",
+    ];
+    for entry in fs::read_dir(directory).map_err(|error| Error::io("list", directory, error))? {
+        let name = entry.map_err(|error| Error::io("list", directory, error))?.file_name();
+        let name = name.to_string_lossy();
+        if !ours.contains(&&*name) && !is_vocabulary_name(&name) {
+            return Err(
+                Error::invalid(format!("the directory holds {name}, which is no file of a checkpoint"))
+                    .file(directory)
+                    .remedy("name an empty or a new directory"),
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_staged_directory_appears_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("m");
+        let names = || {
+            let mut names: Vec<_> = fs::read_dir(folder.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect();
+            names.sort();
+            names
+        };
+        let staged = StagedDirectory::beside(&target).unwrap();
+        fs::write(staged.path().join("a"), "1").unwrap();
+        assert!(!target.exists());
+        drop(staged);
+        assert!(names().is_empty());
+        for content in ["1", "2"] {
+            let staged = StagedDirectory::beside(&target).unwrap();
+            fs::write(staged.path().join("a"), content).unwrap();
+            staged.commit().unwrap();
+            assert_eq!(fs::read_to_string(target.join("a")).unwrap(), content);
+            assert_eq!(names(), ["m"]);
+        }
+    }
+
+    #[test]
+    fn a_directory_with_other_files_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("holiday.jpg"), "x").unwrap();
+        let error = refuse_foreign(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("holds holiday.jpg"), "{error}");
+        fs::remove_file(folder.path().join("holiday.jpg")).unwrap();
+        fs::write(folder.path().join("config.json"), "{}").unwrap();
+        refuse_foreign(folder.path()).unwrap();
+    }
+}

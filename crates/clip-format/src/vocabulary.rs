@@ -1,0 +1,216 @@
+//! The tokenizer a checkpoint asks for.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clip_core::{Error, Result, Tokenizer};
+use clip_tokenizers::{BpeOptions, ChineseWordPiece, Cleaning, ClipBpe, Flavour, VocabularyKind, WordPieceOptions};
+use serde_json::Value;
+
+use crate::json::read_json;
+
+/// Files that make a vocabulary, in the order they are looked for.
+const VOCABULARIES: [&str; 4] = [
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.json",
+    "bpe_simple_vocab_16e6.txt.gz",
+];
+/// Files that belong to it and are copied with it.
+const COMPANIONS: [&str; 4] = [
+    "vocab.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+];
+
+/// A directory's vocabulary files, for copying along with a model.
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
+    let names = VOCABULARIES.into_iter().chain(COMPANIONS);
+    names
+        .map(|name| directory.join(name))
+        .filter(|path| path.is_file())
+        .collect()
+}
+
+/// Whether a file's name is one of a vocabulary's.
+pub(crate) fn is_vocabulary_name(name: &str) -> bool {
+    VOCABULARIES.contains(&name) || COMPANIONS.contains(&name)
+}
+
+/// What a canonical config says about its tokenizer.
+enum Rule {
+    Bpe(Cleaning),
+    WordPiece {
+        flavour: Flavour,
+        lower_case: bool,
+    },
+    /// A tokenizer of Hugging Face by its name: only a file can bring it.
+    Named(String),
+}
+
+impl Rule {
+    fn of(config: &Value) -> Result<Self> {
+        let tokenizer = config.get("tokenizer").unwrap_or(&Value::Null);
+        let text = |key: &str| tokenizer.get(key).and_then(Value::as_str);
+        match (text("type"), text("cleaning"), text("flavour")) {
+            (Some("clip_bpe"), None | Some("open_clip"), _) => Ok(Self::Bpe(Cleaning::OpenClip)),
+            (Some("clip_bpe"), Some("hugging_face"), _) => Ok(Self::Bpe(Cleaning::HuggingFace)),
+            (Some("word_piece"), _, flavour @ (None | Some("bert" | "chinese_clip"))) => {
+                let flavour = if flavour == Some("chinese_clip") {
+                    Flavour::ChineseClip
+                } else {
+                    Flavour::Bert
+                };
+                let lower_case = tokenizer.get("lower_case").and_then(Value::as_bool).unwrap_or(true);
+                Ok(Self::WordPiece { flavour, lower_case })
+            }
+            (Some("hugging_face"), ..) => Ok(Self::Named(text("name").unwrap_or_default().to_owned())),
+            (None, ..) if tokenizer.is_null() => Err(Error::invalid(
+                "the config does not say which tokenizer its text tower has",
+            )
+            .remedy("add `tokenizer`, for instance {\"type\": \"word_piece\"} or {\"type\": \"clip_bpe\"}")),
+            _ => Err(Error::invalid(format!("the tokenizer {tokenizer} is not supported"))),
+        }
+    }
+}
+
+/// The tokenizer of a canonical config and the vocabulary of a directory, or the one bundled for it.
+pub(crate) fn tokenizer(
+    directory: &Path,
+    config: &Value,
+    context_length: usize,
+    rows: usize,
+) -> Result<Arc<dyn Tokenizer>> {
+    let file = VOCABULARIES
+        .iter()
+        .map(|name| directory.join(name))
+        .find(|path| path.is_file());
+    let tokenizer: Arc<dyn Tokenizer> = match (Rule::of(config)?, &file) {
+        (Rule::Bpe(cleaning), file) => bpe(
+            file.as_deref(),
+            BpeOptions {
+                context_length,
+                cleaning,
+            },
+        )?,
+        (Rule::WordPiece { flavour, lower_case }, file) => {
+            let lower_case = lower_case_of(directory)?.unwrap_or(lower_case);
+            word_piece(
+                file.as_deref(),
+                WordPieceOptions {
+                    context_length,
+                    flavour,
+                    lower_case,
+                },
+            )?
+        }
+        (Rule::Named(_), Some(file)) => match VocabularyKind::of_file(file)? {
+            VocabularyKind::WordPiece => {
+                let lower_case = lower_case_of(directory)?.unwrap_or(true);
+                word_piece(
+                    Some(file),
+                    WordPieceOptions {
+                        context_length,
+                        flavour: Flavour::Bert,
+                        lower_case,
+                    },
+                )?
+            }
+            _ => bpe(
+                Some(file),
+                BpeOptions {
+                    context_length,
+                    cleaning: Cleaning::OpenClip,
+                },
+            )?,
+        },
+        (Rule::Named(name), None) => {
+            return Err(Error::not_found(format!(
+                "the model wants the tokenizer `{name}`, which is not beside it"
+            ))
+            .remedy("put its tokenizer.json or vocab.txt into the model's folder"));
+        }
+    };
+    check_vocabulary(tokenizer.vocabulary().size, rows, file.as_deref())?;
+    Ok(tokenizer)
+}
+
+fn bpe(file: Option<&Path>, options: BpeOptions) -> Result<Arc<dyn Tokenizer>> {
+    let Some(file) = file else {
+        return Ok(Arc::new(ClipBpe::bundled(options)?));
+    };
+    if VocabularyKind::of_file(file)? == VocabularyKind::WordPiece {
+        return Err(Error::invalid("is a WordPiece vocabulary, but the text tower takes byte pairs").file(file));
+    }
+    Ok(Arc::new(ClipBpe::open(file, options)?))
+}
+
+fn word_piece(file: Option<&Path>, options: WordPieceOptions) -> Result<Arc<dyn Tokenizer>> {
+    let Some(file) = file else {
+        return Ok(Arc::new(ChineseWordPiece::bundled(options)?));
+    };
+    if matches!(
+        VocabularyKind::of_file(file)?,
+        VocabularyKind::Merges | VocabularyKind::GzipMerges
+    ) {
+        return Err(Error::invalid("holds byte pairs, but the text tower takes WordPiece").file(file));
+    }
+    Ok(Arc::new(ChineseWordPiece::open(file, options)?))
+}
+
+/// `do_lower_case` of `tokenizer_config.json`, if it is there.
+fn lower_case_of(directory: &Path) -> Result<Option<bool>> {
+    let path = directory.join("tokenizer_config.json");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    Ok(read_json(&path)?.get("do_lower_case").and_then(Value::as_bool))
+}
+
+/// Checks that every id has a row in the table of embeddings. A table may have some rows more (they are padded); with
+/// the bundled vocabulary, which is only the family's usual one, it must have exactly as many.
+pub fn check_vocabulary(size: usize, rows: usize, file: Option<&Path>) -> Result<()> {
+    let fits = if file.is_some() { size <= rows } else { size == rows };
+    if fits {
+        return Ok(());
+    }
+    let error = Error::invalid(format!(
+        "the vocabulary does not fit the weights: {size} tokens, {rows} embeddings"
+    ));
+    Err(match file {
+        Some(file) => error
+            .file(file)
+            .remedy("put the model's own vocabulary into its folder"),
+        None => error.remedy(format!(
+            "the model brings none; put {} into its folder",
+            VOCABULARIES.join(" or ")
+        )),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_vocabulary_must_fit() {
+        let file = Some(Path::new("vocab.txt"));
+        check_vocabulary(100, 128, file).unwrap();
+        assert_eq!(
+            check_vocabulary(129, 128, file).unwrap_err().to_string(),
+            "vocab.txt: the vocabulary does not fit the weights: 129 tokens, 128 embeddings; put the model's own \
+             vocabulary into its folder"
+        );
+        check_vocabulary(128, 128, None).unwrap();
+        assert!(check_vocabulary(100, 128, None).is_err());
+    }
+
+    #[test]
+    fn unknown_tokenizers_are_told() {
+        let error = |config: Value| Rule::of(&config).err().unwrap().to_string();
+        assert!(error(json!({})).contains("does not say which tokenizer"));
+        assert!(error(json!({"tokenizer": {"type": "clip_bpe", "cleaning": "soap"}})).contains("is not supported"));
+    }
+}
