@@ -1,19 +1,29 @@
 //! Pairs from tables and folders; pictures as the model sees them; features in and out.
+//!
+//! From a file to batches: [`Table`] (TSV, CSV, JSONL, a folder of pictures) is a [`PairTable`](clip_core::PairTable);
+//! in an order it is a [`PairSource`](clip_core::PairSource), whose rows a [`Loader`] makes ready on several threads,
+//! opening pictures with [`Decoder`] and [`ClipTransform`]. [`TextFile`] and [`image_paths`] give texts and pictures
+//! alone. [`open_sink`] and [`read_features`] write and read features, [`TensorWriter`] and [`TensorFile`] other arrays.
+//! Whatever is written appears whole or not at all: [`PendingFile`]. Rows that were refused are listed by [`Rejects`].
 
 mod augment;
 mod decode;
+mod features;
 mod image_cell;
 mod image_paths;
 mod loader;
 mod ordered;
 mod pending;
+mod positioned;
 mod rejects;
 mod table;
+mod tensors;
 mod text_file;
 mod transform;
 
 pub use augment::Augment;
 pub use decode::{Decoder, Limits};
+pub use features::{SinkOptions, feature_name, open_sink, read_features};
 pub use image_cell::{PICTURE_EXTENSIONS, decode_base64, is_picture_name, parse_image_cell};
 pub use image_paths::image_paths;
 pub use loader::{BadRows, Batch, LastBatch, Loader, LoaderOptions, Prepare, Prepared, at_row};
@@ -21,5 +31,6 @@ pub use ordered::{Ordered, ordered};
 pub use pending::PendingFile;
 pub use rejects::Rejects;
 pub use table::{Columns, Format, MAX_ROW_BYTES, Roles, Row, Schema, Table, TableOptions};
+pub use tensors::{TensorFile, TensorWriter};
 pub use text_file::TextFile;
 pub use transform::{Alpha, ClipTransform, ConfigForm, Crop, Filter, Order, Passes, Rescale, Resize, TransformConfig};

@@ -6,8 +6,8 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use clip_core::serde_json::json;
 use clip_core::{Error, Id, Result};
+use serde_json::json;
 
 use crate::pending::PendingFile;
 

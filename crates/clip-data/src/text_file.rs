@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use clip_core::serde_json::{self, Value};
 use clip_core::{Error, Result};
+use serde_json::Value;
 
 use crate::table::{MAX_ROW_BYTES, kind, not_json, utf8};
 

@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clip_core::serde_json::{Map, Value};
 use clip_core::{Error, Origin, Result};
+use serde_json::{Map, Value};
 
 use super::row::utf8;
 use super::{Columns, Roles, Row};

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::str;
 use std::sync::Arc;
 
-use clip_core::serde_json::{self, Map, Value};
 use clip_core::{Error, Origin, Result};
+use serde_json::{Map, Value};
 
 use super::quotes::ends_inside;
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use clip_core::{Error, Result};
 
 use super::quotes::Quote;
+use crate::positioned::read_exact_at;
 
 /// The longest row that is read, in bytes. A longer one is a bad row: usually a file without line ends.
 pub const MAX_ROW_BYTES: usize = 64 << 20;
@@ -94,27 +95,6 @@ impl RowFile {
         }
         Ok(bytes)
     }
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, bytes, at) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => {
-                bytes = &mut bytes[read..];
-                at += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Finds the rows of a file that is fed to it piece by piece, and holds nothing but their bounds.

@@ -486,7 +486,7 @@ proptest! {
 
     #[test]
     fn jsonl_comes_back(rows in prop::collection::vec((any::<String>(), any::<String>()), 1..9)) {
-        let line = |(a, b): &(String, String)| format!("{}\n", clip_core::serde_json::json!({ "text": a, "image": b }));
+        let line = |(a, b): &(String, String)| format!("{}\n", serde_json::json!({ "text": a, "image": b }));
         let fixture = Fixture::new("a.jsonl", rows.iter().map(line).collect::<String>());
         let table = fixture.open(TableOptions::default()).unwrap();
         for (index, (a, b)) in rows.iter().enumerate() {

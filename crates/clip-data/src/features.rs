@@ -1,0 +1,77 @@
+//! Features into files and out of them.
+
+mod jsonl;
+mod npy;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod progress;
+mod read;
+mod safetensors;
+mod tsv;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clip_core::{Error, FeatureSink, Modality, Result};
+
+pub use read::read_features;
+
+/// What features are called in every format with names.
+pub const fn feature_name(modality: Modality) -> &'static str {
+    match modality {
+        Modality::Text => "text_features",
+        Modality::Image => "image_features",
+    }
+}
+
+/// How a feature file is written.
+#[derive(Debug, Clone, Default)]
+pub struct SinkOptions {
+    /// How the features were made: the type used, the model's id, the transform. Kept by formats that have a place for
+    /// it (safetensors, Parquet).
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Starts a feature file, in the format its extension names.
+///
+/// | extension | holds | rows of text and image |
+/// |---|---|---|
+/// | `.safetensors` | `text_features` and/or `image_features`, f32 `[N, D]` | together or one after the other |
+/// | `.npy` | one f32 array `[N, D]` | one of the two |
+/// | `.jsonl` | an object a row | together, or one of the two |
+/// | `.tsv` | EasyNLP's format: D numbers between tabs a row, columns carried along behind them | one of the two |
+/// | `.parquet` | a list column for each (cargo feature `parquet`) | together, or one of the two |
+///
+/// Rows come in order. A gap before [`FeatureRows::first`](clip_core::FeatureRows::first) stands for refused rows, so
+/// that no other row is shifted: they are rows of zeros, or `null` where the format has it. To close a gap at the end,
+/// append no rows with `first` the number of all rows.
+///
+/// Sinks refuse values that are not finite. Columns carried along go to `.jsonl`, `.tsv` and `.parquet`; the array
+/// formats have no place for them and refuse them.
+///
+/// # Errors
+/// The extension is none of these, or the file cannot be written.
+pub fn open_sink(path: impl AsRef<Path>, options: SinkOptions) -> Result<Box<dyn FeatureSink>> {
+    let path = path.as_ref();
+    let extension = path
+        .extension()
+        .map(|extension| extension.to_string_lossy().to_lowercase());
+    match extension.as_deref() {
+        Some("safetensors") => Ok(Box::new(safetensors::SafetensorsSink::create(path, options)?)),
+        Some("npy") => Ok(Box::new(npy::NpySink::create(path)?)),
+        Some("jsonl") => Ok(Box::new(jsonl::JsonlSink::create(path)?)),
+        Some("tsv") => Ok(Box::new(tsv::TsvSink::create(path)?)),
+        #[cfg(feature = "parquet")]
+        Some("parquet") => Ok(Box::new(parquet::ParquetSink::create(path, options)?)),
+        #[cfg(not(feature = "parquet"))]
+        Some("parquet") => Err(Error::invalid("this build writes no Parquet")
+            .file(path)
+            .remedy("build with the cargo feature `parquet`, or name it .safetensors")),
+        _ => Err(Error::invalid("the extension does not say how to write features")
+            .file(path)
+            .remedy("name it .safetensors, .npy, .jsonl, .tsv or .parquet")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
