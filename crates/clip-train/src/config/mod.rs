@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use clip_core::{Error, Result};
 use clip_nn::Zoo;
+use clip_nn::layers::ProjectionConfig;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::groups::NoDecay;
 use crate::objectives::{self, ObjectiveTables};
@@ -73,6 +75,34 @@ impl Default for CacheConfig {
             directory: None,
             memory: 1 << 30,
             batch_size: 64,
+        }
+    }
+}
+
+/// How two single towers become a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JoinConfig {
+    /// Dimensions of the common space.
+    pub embed_dim: usize,
+    /// From the image tower into it.
+    pub image_projection: ProjectionConfig,
+    /// From the text tower into it.
+    pub text_projection: ProjectionConfig,
+    /// Fields of the image tower's config to change, as `{ image_size = 128 }`.
+    pub image: Map<String, Value>,
+    /// Fields of the text tower's config to change.
+    pub text: Map<String, Value>,
+}
+
+impl Default for JoinConfig {
+    fn default() -> Self {
+        Self {
+            embed_dim: 512,
+            image_projection: ProjectionConfig::default(),
+            text_projection: ProjectionConfig::default(),
+            image: Map::new(),
+            text: Map::new(),
         }
     }
 }
@@ -155,6 +185,8 @@ pub struct RunConfig {
     pub max_bad_steps: u64,
     /// Shares of the rate by prefix of canonical names.
     pub rates: BTreeMap<String, f64>,
+    /// How the two single towers are joined.
+    pub join: JoinConfig,
     /// Tables and their columns.
     pub data: DataConfig,
     /// Views of pictures.
@@ -200,6 +232,7 @@ impl Default for RunConfig {
             keep: 2,
             max_bad_steps: 20,
             rates: BTreeMap::new(),
+            join: JoinConfig::default(),
             data: DataConfig::default(),
             augmentation: Augmentation::default(),
             cache: CacheConfig::default(),

@@ -16,7 +16,7 @@ use super::collate::{Shapes, images, texts};
 use super::pass::{pooled_images, pooled_texts, values};
 use super::row::{Stores, Taken};
 use super::source::loader;
-use super::store::{ContentId, Store, image_content, text_content};
+use super::store::{ContentId, Store, text_content};
 use crate::views::Views;
 
 /// Entries of one file of a store.
@@ -65,7 +65,7 @@ impl FindMissing {
         let mut missing = Vec::new();
         for (which, encoded) in pair.images.iter().enumerate().take(pictures) {
             for view in 0..views {
-                let content = image_content(encoded, self.views.content(view))?;
+                let content = store.image(encoded, self.views.content(view))?;
                 if !store.contains(content) {
                     // A kept view is changed as its content says, so that every run and table finds the same one.
                     let change = (view > 0).then_some(content as u64);

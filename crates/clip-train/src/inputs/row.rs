@@ -7,7 +7,7 @@ use clip_data::Prepare;
 
 use super::Reading;
 use super::choice::{Choice, Purpose};
-use super::store::{Store, image_content, text_content};
+use super::store::{Store, text_content};
 use crate::views::Views;
 
 /// The stores of towers that are locked and whose features are kept.
@@ -95,7 +95,7 @@ impl PrepareInputs {
             .images
             .get(choice.which)
             .ok_or_else(|| Error::invalid("the row has no picture"))?;
-        let content = image_content(encoded, self.views.content(choice.view))?;
+        let content = store.image(encoded, self.views.content(choice.view))?;
         match store.get(content)? {
             Some(features) => Ok(Taken::Pooled(features)),
             // A picture that cannot be opened has no features: its own error says why.

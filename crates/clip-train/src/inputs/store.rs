@@ -6,8 +6,8 @@
 //! whoever is killed loses one at most.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::{self, Write as _};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -18,7 +18,7 @@ use clip_nn::door;
 use clip_nn::tch::{Device, Kind};
 use safetensors::{Dtype, tensor::TensorView};
 use sha2::{Digest, Sha256};
-use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128, xxh3_128_with_seed};
 
 /// What an entry was made of.
 pub(crate) type ContentId = u128;
@@ -26,19 +26,15 @@ pub(crate) type ContentId = u128;
 /// Raised when features are computed otherwise.
 const VERSION: &str = "1";
 
-/// The id of a picture's view. A file is known by its path, length and time, so that it need not be read.
-pub(crate) fn image_content(image: &EncodedImage, view: u64) -> Result<ContentId> {
-    match image {
-        EncodedImage::Bytes(bytes) => Ok(xxh3_128_with_seed(bytes, view)),
-        EncodedImage::File(path) => {
-            let there = fs::metadata(path).map_err(|error| Error::io("read", path, error))?;
-            let mut hash = Xxh3::with_seed(view);
-            hash.update(path.as_os_str().as_encoded_bytes());
-            hash.update(&there.len().to_le_bytes());
-            let time = there.modified().map_err(|error| Error::io("read", path, error))?;
-            let time = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            hash.update(&time.as_nanos().to_le_bytes());
-            Ok(hash.digest128())
+/// A hash of a file's bytes, a piece at a time.
+fn file_content(path: &Path) -> io::Result<ContentId> {
+    let mut file = File::open(path)?;
+    let mut hash = Xxh3::new();
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hash.digest128()),
+            read => hash.update(&piece[..read]),
         }
     }
 }
@@ -99,6 +95,8 @@ pub(crate) struct Store {
     /// Bytes that may still be held in memory.
     memory: RwLock<u64>,
     held: RwLock<Held>,
+    /// What the files of pictures held when they were first met, by hash of their paths.
+    files: RwLock<HashMap<u128, ContentId>>,
 }
 
 #[derive(Default)]
@@ -121,6 +119,7 @@ impl Store {
             width,
             memory: RwLock::new(memory),
             held: RwLock::default(),
+            files: RwLock::default(),
         };
         let mut names = Vec::new();
         for entry in fs::read_dir(&store.folder).map_err(|error| Error::io("read", &store.folder, error))? {
@@ -224,6 +223,36 @@ impl Store {
         self.take(&path)
     }
 
+    /// The id of a picture's view, by the picture's bytes. A file is read once: who writes another picture into it while a
+    /// run trains changes nothing of that run.
+    pub(crate) fn image(&self, image: &EncodedImage, view: u64) -> Result<ContentId> {
+        let plain = match image {
+            EncodedImage::Bytes(bytes) => xxh3_128(bytes),
+            EncodedImage::File(path) => {
+                let name = xxh3_128(path.as_os_str().as_encoded_bytes());
+                let known = self
+                    .files
+                    .read()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get(&name)
+                    .copied();
+                match known {
+                    Some(known) => known,
+                    None => {
+                        let content = file_content(path).map_err(|error| Error::io("read", path, error))?;
+                        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+                        *files.entry(name).or_insert(content)
+                    }
+                }
+            }
+        };
+        Ok(if view == 0 {
+            plain
+        } else {
+            xxh3_128_with_seed(&plain.to_le_bytes(), view)
+        })
+    }
+
     /// Whether there is an entry.
     pub(crate) fn contains(&self, key: ContentId) -> bool {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
@@ -302,17 +331,20 @@ mod tests {
 
     #[test]
     fn a_view_is_another_content() {
-        let bytes = EncodedImage::Bytes(Arc::from([1u8, 2, 3]));
-        let plain = image_content(&bytes, 0).unwrap();
-        assert_eq!(plain, image_content(&bytes.clone(), 0).unwrap());
-        assert_ne!(plain, image_content(&bytes, 1).unwrap());
-        assert_ne!(text_content(&[1, 2]), text_content(&[2, 1]));
         let folder = tempfile::tempdir().unwrap();
+        let (store, _) = open(folder.path(), 0);
+        let bytes = EncodedImage::Bytes(Arc::from([1u8, 2, 3]));
+        let plain = store.image(&bytes, 0).unwrap();
+        assert_ne!(plain, store.image(&bytes, 1).unwrap());
+        assert_ne!(text_content(&[1, 2]), text_content(&[2, 1]));
+        // A file is its bytes, wherever it lies; it is read once.
         let path = folder.path().join("a.png");
-        fs::write(&path, "one").unwrap();
-        let before = image_content(&EncodedImage::File(path.clone()), 0).unwrap();
-        fs::write(&path, "two more").unwrap();
-        assert_ne!(before, image_content(&EncodedImage::File(path), 0).unwrap());
-        assert!(image_content(&EncodedImage::File("no.png".into()), 0).is_err());
+        fs::write(&path, [1, 2, 3]).unwrap();
+        let file = EncodedImage::File(path.clone());
+        assert_eq!(plain, store.image(&file, 0).unwrap());
+        fs::write(&path, [4]).unwrap();
+        assert_eq!(plain, store.image(&file, 0).unwrap());
+        assert_ne!(plain, open(folder.path(), 0).0.image(&file, 0).unwrap());
+        assert!(store.image(&EncodedImage::File("no.png".into()), 0).is_err());
     }
 }

@@ -3,4 +3,5 @@
 mod gradients;
 mod resume;
 mod runs;
+mod tables;
 mod tiny;

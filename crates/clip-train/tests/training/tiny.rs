@@ -122,12 +122,15 @@ pub(crate) fn zoo() -> Zoo {
 }
 
 pub(crate) fn model(dropout: f64) -> DualEncoder {
-    tch::set_num_threads(1);
-    let config = json!({
+    fresh(json!({
         "embed_dim": 5,
         "vision_config": { "model_type": "tiny_image", "dropout": dropout },
         "text_config": { "model_type": "tiny_text", "dropout": dropout },
-    });
+    }))
+}
+
+pub(crate) fn fresh(config: Value) -> DualEncoder {
+    tch::set_num_threads(1);
     let options = ParamOptions {
         seed: 11,
         fresh: Fresh::Everything,
