@@ -233,6 +233,8 @@ fn places_and_extensions_are_judged_at_the_start() {
     let open = |path: &Path| open_sink(path, SinkOptions::default()).err().unwrap();
     let (_folder, path) = place("x.bin");
     assert_eq!(open(&path).what(), "the extension does not say how to write features");
+    #[cfg(not(feature = "parquet"))]
+    assert_eq!(open(Path::new("x.parquet")).what(), "this build writes no Parquet");
     let (_folder, path) = place("no/x.npy");
     assert!(open(&path).what().starts_with("there is no folder `"));
     assert_eq!(
