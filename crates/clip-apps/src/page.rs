@@ -105,16 +105,17 @@ pub fn retrieval_page(evaluation: &Evaluation, gallery: Gallery<'_>, options: &P
 }
 
 fn figures_table(evaluation: &Evaluation, guessed: &Evaluation) -> Table {
+    // What matters most stands first, since a phone shows only the first few columns at once.
     let columns = [
         "",
-        "queries",
-        "gallery",
         "R@1 %",
         "R@5 %",
         "R@10 %",
         "mean %",
         "median rank",
         "MRR",
+        "queries",
+        "gallery",
     ];
     let cells = |figures: &Figures| {
         let recalls = [
@@ -123,9 +124,9 @@ fn figures_table(evaluation: &Evaluation, guessed: &Evaluation) -> Table {
             figures.recall_10,
             figures.mean_recall,
         ];
-        let mut cells = vec![figures.queries.to_string(), figures.gallery.to_string()];
-        cells.extend(recalls.map(|recall| format!("{recall:.1}")));
+        let mut cells = recalls.map(|recall| format!("{recall:.1}")).to_vec();
         cells.extend([format!("{:.1}", figures.median_rank), format!("{:.3}", figures.mrr)]);
+        cells.extend([figures.queries.to_string(), figures.gallery.to_string()]);
         cells
     };
     Table::new(
@@ -176,8 +177,12 @@ impl Direction<'_> {
                     options.options,
                 )?;
                 for hit in missed.into_iter().flatten() {
-                    let mark = Verdict::new(Tone::Bad, format!("right, at rank {rank}"));
-                    card = card.answer(answer(right[hit.row])?, format!("{:.3}", hit.score), Some(mark));
+                    let mark = Verdict::new(Tone::Bad, "missed");
+                    card = card.answer(
+                        answer(right[hit.row])?,
+                        format!("{:.3} at rank {rank}", hit.score),
+                        Some(mark),
+                    );
                 }
             }
             cards.push(card);
@@ -286,7 +291,35 @@ mod tests {
             (4, 4)
         );
         assert!(!html.contains("missed") && html.contains("&lt;b&gt;") && !html.contains("<b>"));
-        assert!(html.contains("text to image") && html.contains("by chance") && html.contains("2.5"));
+        // Each figure stands below its own heading.
+        let cells = |row: usize, name: &str| -> Vec<String> {
+            let row = html.split("<tr>").nth(row).unwrap().split("</tr>").next().unwrap();
+            let start = format!("<{name} ");
+            let cells = row.split(start.as_str()).skip(1);
+            cells
+                .map(|cell| cell.split('>').nth(1).unwrap().split('<').next().unwrap().to_owned())
+                .collect()
+        };
+        let headings = [
+            "",
+            "R@1 %",
+            "R@5 %",
+            "R@10 %",
+            "mean %",
+            "median rank",
+            "MRR",
+            "queries",
+            "gallery",
+        ];
+        assert_eq!(cells(1, "th"), headings);
+        assert_eq!(
+            cells(2, "td"),
+            ["100.0", "100.0", "100.0", "100.0", "1.0", "1.000", "40", "40"]
+        );
+        assert_eq!(
+            (&cells(3, "th")[0][..], &cells(3, "td")[..4]),
+            ("by chance", &["2.5", "12.5", "25.0", "13.3"].map(str::to_owned)[..])
+        );
     }
 
     #[test]
@@ -294,7 +327,7 @@ mod tests {
         // Turned by half a circle, each text is farthest from its own picture.
         let html = page(std::f32::consts::PI, 1);
         assert_eq!(html.matches("missed: right picture at rank 40 of 40").count(), 4);
-        assert_eq!(html.matches("right, at rank 40").count(), 8);
+        assert_eq!(html.matches(" at rank 40</span>").count(), 8);
     }
 
     #[test]

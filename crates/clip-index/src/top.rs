@@ -4,8 +4,10 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use clip_core::{Embeddings, Result};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::gemm::{Kernel, PAIRS};
 use crate::sweep::{check, sweep};
 use crate::threads::Options;
 
@@ -17,6 +19,9 @@ pub struct Scored {
     /// The dot product: the cosine, of unit rows.
     pub score: f32,
 }
+
+/// So few queries are scored row by row: to pack the gallery for tiles would cost more than it saves.
+const FEW: usize = 4;
 
 /// Orders by worth: what a heap's top holds is the worst, the first to go.
 #[derive(Clone, Copy, PartialEq)]
@@ -50,9 +55,16 @@ pub fn top_k(queries: &Embeddings, gallery: &Embeddings, k: usize, options: Opti
     options.install(|| {
         check(queries, gallery)?;
         let k = k.min(gallery.len());
-        let mut heaps: Vec<BinaryHeap<Worst>> = vec![BinaryHeap::new(); queries.len()];
         if k == 0 {
             return Ok(vec![Vec::new(); queries.len()]);
+        }
+        let mut heaps: Vec<BinaryHeap<Worst>> = vec![BinaryHeap::new(); queries.len()];
+        if queries.len() <= FEW {
+            heaps
+                .iter_mut()
+                .zip(queries.rows())
+                .for_each(|(heap, query)| *heap = scan(query, gallery, k));
+            return Ok(heaps.into_iter().map(in_order).collect());
         }
         sweep(queries, gallery, &mut heaps, |heaps, _, strip| {
             for (heap, scores) in heaps.iter_mut().zip(strip.scores) {
@@ -64,6 +76,45 @@ pub fn top_k(queries: &Embeddings, gallery: &Embeddings, k: usize, options: Opti
             .map(|heap| heap.into_sorted_vec().into_iter().map(|Worst(hit)| hit).collect())
             .collect())
     })?
+}
+
+fn in_order(heap: BinaryHeap<Worst>) -> Vec<Scored> {
+    heap.into_sorted_vec().into_iter().map(|Worst(hit)| hit).collect()
+}
+
+/// The best rows for one query, read where they lie, by several threads. Their scores have the bits that a sweep gives.
+fn scan(query: &[f32], gallery: &Embeddings, k: usize) -> BinaryHeap<Worst> {
+    /// Rows of a task.
+    const ROWS: usize = 2048;
+    let (kernel, dim) = (Kernel::best(), query.len());
+    let part = |(number, rows): (usize, &[f32])| {
+        let mut heap = BinaryHeap::new();
+        for (eight, rows) in rows.chunks(PAIRS * dim).enumerate() {
+            // A last group of fewer rows is filled up with its first.
+            let count = rows.len() / dim;
+            let row = |i: usize| &rows[(if i < count { i } else { 0 }) * dim..][..dim];
+            let scores = kernel.pairs([query; PAIRS], std::array::from_fn(row));
+            keep_best(&mut heap, k, number * ROWS + eight * PAIRS, &scores[..count]);
+        }
+        heap
+    };
+    gallery
+        .data()
+        .par_chunks(ROWS * dim)
+        .enumerate()
+        .map(part)
+        .reduce(BinaryHeap::new, |mut one, other| {
+            for hit in other {
+                if one.len() < k {
+                    one.push(hit);
+                } else if let Some(mut worst) = one.peek_mut()
+                    && hit < *worst
+                {
+                    *worst = hit;
+                }
+            }
+            one
+        })
 }
 
 /// Takes in the scores of the rows from `first` on, which come after all rows before.
@@ -101,6 +152,9 @@ mod tests {
             let (queries, gallery) = (rows(&values), rows(&gallery));
             let found = top_k(&queries, &gallery, k, Options::default()).unwrap();
             prop_assert_eq!(found.len(), queries.len());
+            // Few queries take another way to the same hits.
+            let few = Embeddings::new(queries.data()[..2 * FEW].to_vec(), 2).unwrap();
+            prop_assert_eq!(&top_k(&few, &gallery, k, Options::default().threads(2)).unwrap(), &found[..FEW]);
             for (query, found) in queries.rows().zip(found) {
                 let score = |row: usize| query[0] * gallery.row(row)[0] + query[1] * gallery.row(row)[1];
                 let mut rows: Vec<usize> = (0..gallery.len()).collect();
@@ -109,6 +163,24 @@ mod tests {
                 prop_assert!(found.iter().all(|hit| hit.score == score(hit.row)));
                 prop_assert_eq!(found.into_iter().map(|hit| hit.row).collect::<Vec<_>>(), rows);
             }
+        }
+    }
+
+    /// Over several tasks of the scan, and with values that no grid makes exact.
+    #[test]
+    fn one_query_and_many_find_the_same() {
+        let mut state = 7u32;
+        let mut value = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        let dim = 19;
+        let gallery = Embeddings::new((0..5000 * dim).map(|_| value()).collect(), dim).unwrap();
+        let queries = Embeddings::new((0..9 * dim).map(|_| value()).collect(), dim).unwrap();
+        let found = top_k(&queries, &gallery, 7, Options::default()).unwrap();
+        for (query, found) in queries.rows().zip(found) {
+            let alone = Embeddings::new(query.to_vec(), dim).unwrap();
+            assert_eq!(top_k(&alone, &gallery, 7, Options::default()).unwrap(), [found]);
         }
     }
 

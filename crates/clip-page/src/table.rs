@@ -40,7 +40,10 @@ impl Part for Table {
         ];
         html.element("div", &region, |html| {
             html.element("table", &[], |html| {
-                html.text_element("caption", "", &self.caption);
+                // The words keep their place when the table is scrolled.
+                html.element("caption", &[], |caption| {
+                    caption.text_element("span", "", &self.caption)
+                });
                 html.element("thead", &[], |html| {
                     html.element("tr", &[], |html| {
                         for column in &self.columns {
