@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::process::probe;
 
 /// One program that a task needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
     /// rustc of the version that the workspace states.
     Rust,

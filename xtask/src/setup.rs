@@ -54,12 +54,7 @@ pub(crate) fn ensure(workspace: &Workspace, more: &[Need]) -> Result<()> {
     let usable =
         own_folder(workspace)?.is_none() && fs::canonicalize(&linked).is_ok_and(|folder| is_usable(workspace, &folder));
     let mut needs = needs(!usable && own_folder(workspace)?.is_none() && !is_staged(workspace, Flavour::Cpu));
-    needs.extend(
-        more.iter()
-            .copied()
-            .filter(|need| !needs.contains(need))
-            .collect::<Vec<_>>(),
-    );
+    needs.extend(more);
     prerequisites::check(&needs)?;
     if usable {
         return link_everywhere(workspace, &fs::canonicalize(&linked)?);
