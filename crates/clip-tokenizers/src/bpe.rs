@@ -11,9 +11,9 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, Model, SplitDelimiterBehavior, Tokenizer as HfTokenizer};
 
 use crate::clean::clean;
-use crate::merges::{Merges, byte_characters};
+use crate::merges::{MOST_LINES, Merges, byte_characters};
 use crate::pipeline::{Frame, Pipeline};
-use crate::vocabulary_file::{VocabularyKind, read, text};
+use crate::vocabulary_file::{VocabularyKind, first_lines, read, text};
 use crate::words::{END, START, words};
 
 /// OpenAI's merges, as every CLIP of OpenAI and OpenCLIP uses them.
@@ -93,7 +93,7 @@ impl ClipBpe {
     /// # Errors
     /// The context is too short for the two special tokens.
     pub fn bundled(options: BpeOptions) -> Result<Self> {
-        Self::of_merges(&text(BUNDLED)?, &options)
+        Self::of_merges(&first_lines(BUNDLED, MOST_LINES)?, &options)
     }
 
     /// A tokenizer of a file: merges, plain or packed with gzip, or a `tokenizer.json`, told apart by content.
@@ -112,6 +112,7 @@ impl ClipBpe {
 
     fn of_bytes(bytes: &[u8], options: &BpeOptions) -> Result<Self> {
         match VocabularyKind::of_bytes(bytes)? {
+            // All of the file is unpacked, so that damage shows.
             VocabularyKind::GzipMerges | VocabularyKind::Merges => Self::of_merges(&text(bytes)?, options),
             VocabularyKind::TokenizerJson => {
                 let pipeline = Pipeline::read(&text(bytes)?, &[HF_SPECIAL, [START, END]])?;
@@ -157,7 +158,7 @@ impl ClipBpe {
                     before: vec![start],
                     after: vec![end],
                 };
-                Self::of_pipeline(Pipeline::new(tokenizer, frame), false, options)
+                Self::of_pipeline(Pipeline::new(tokenizer, frame, end as usize + 1), false, options)
             }
         }
     }

@@ -7,6 +7,8 @@ use tokenizers::models::bpe::{BPE, Vocab};
 const FULL_VOCABULARY: usize = 49_152;
 const BYTES: usize = 256;
 const MOST_MERGES: usize = FULL_VOCABULARY - BYTES - 2;
+/// The lines that count: the title and the merges.
+pub(crate) const MOST_LINES: usize = MOST_MERGES + 1;
 
 /// Marks the last symbol of a word.
 const END_OF_WORD: &str = "</w>";

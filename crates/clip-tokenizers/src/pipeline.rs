@@ -37,11 +37,13 @@ impl Frame {
 pub(crate) struct Pipeline {
     tokenizer: HfTokenizer,
     frame: Frame,
+    /// One more than the largest id.
+    size: usize,
 }
 
 impl Pipeline {
-    pub(crate) fn new(tokenizer: HfTokenizer, frame: Frame) -> Self {
-        Self { tokenizer, frame }
+    pub(crate) fn new(tokenizer: HfTokenizer, frame: Frame, size: usize) -> Self {
+        Self { tokenizer, frame, size }
     }
 
     /// Reads a `tokenizer.json`. Its own truncation and padding are dropped. The frame is what its post-processor adds, or,
@@ -71,7 +73,9 @@ impl Pipeline {
             });
             frame = known.ok_or_else(|| wrong("it has no start and end token".into()))?;
         }
-        Ok(Self { tokenizer, frame })
+        let largest = tokenizer.get_vocab(true).into_values().max();
+        let size = largest.map_or(0, |largest| largest as usize + 1);
+        Ok(Self { tokenizer, frame, size })
     }
 
     pub(crate) fn frame(&self) -> &Frame {
@@ -94,12 +98,6 @@ impl Pipeline {
 
     /// Its vocabulary; the mask is the first of these names that is a token.
     pub(crate) fn vocabulary(&self) -> Vocabulary {
-        let size = self
-            .tokenizer
-            .get_vocab(true)
-            .into_values()
-            .max()
-            .map_or(0, |last| last as usize + 1);
         let added = self.tokenizer.get_added_tokens_decoder();
         let mut special: Vec<u32> = added
             .iter()
@@ -112,7 +110,11 @@ impl Pipeline {
         let mask = ["[MASK]", "<mask>"]
             .iter()
             .find_map(|name| self.tokenizer.token_to_id(name));
-        Vocabulary { size, mask, special }
+        Vocabulary {
+            size: self.size,
+            mask,
+            special,
+        }
     }
 }
 

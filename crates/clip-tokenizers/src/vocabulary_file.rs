@@ -1,7 +1,7 @@
 //! Vocabulary files: reading them within bounds, and telling by their content what they are.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use clip_core::serde_json::Value;
@@ -10,6 +10,9 @@ use flate2::read::MultiGzDecoder;
 
 /// The largest file that is read, unpacked: several times the largest vocabulary in use.
 const MOST_BYTES: u64 = 256 << 20;
+
+/// How much is unpacked at a time.
+const CHUNK: usize = 64 << 10;
 
 /// How many lines are looked at to tell a list of merges from a list of words.
 const LINES_LOOKED_AT: usize = 32;
@@ -44,7 +47,7 @@ impl VocabularyKind {
     /// It is none of these.
     pub fn of_bytes(bytes: &[u8]) -> Result<Self> {
         if is_gzip(bytes) {
-            return match of_text(&text(bytes)?)? {
+            return match of_text(&first_lines(bytes, LINES_LOOKED_AT + 1)?)? {
                 Self::Merges => Ok(Self::GzipMerges),
                 _ => Err(Error::invalid("a gzip file that holds no byte-pair merges").remedy("unpack it")),
             };
@@ -93,9 +96,15 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// The text of a file's content, unpacked if it is packed.
 pub(crate) fn text(bytes: &[u8]) -> Result<String> {
+    first_lines(bytes, usize::MAX)
+}
+
+/// The first lines of a file's content, unpacked if it is packed, no further than needed: unpacking is most of the time
+/// that opening takes. Whatever follows them up to the next line break may be there too.
+pub(crate) fn first_lines(bytes: &[u8], most: usize) -> Result<String> {
     let bytes = if is_gzip(bytes) {
         let broken = |error: std::io::Error| Error::invalid(format!("the gzip data is broken: {error}")).source(error);
-        bounded(MultiGzDecoder::new(bytes)).map_err(broken)?
+        unpack(bytes, most).map_err(broken)?
     } else {
         bytes.to_vec()
     };
@@ -106,6 +115,36 @@ pub(crate) fn text(bytes: &[u8]) -> Result<String> {
     })
 }
 
+/// Unpacks gzip up to the line break that ends the last line wanted, or all.
+fn unpack(packed: &[u8], most_lines: usize) -> std::io::Result<Vec<u8>> {
+    let mut reader = BufReader::with_capacity(CHUNK, MultiGzDecoder::new(packed));
+    let mut bytes = Vec::new();
+    let mut lines = 0;
+    loop {
+        let chunk = reader.fill_buf()?;
+        let breaks = chunk
+            .iter()
+            .enumerate()
+            .filter(|&(_, &byte)| byte == b'\n')
+            .map(|(at, _)| at);
+        let last = breaks.clone().nth(most_lines - lines - 1);
+        let length = last.map_or(chunk.len(), |at| at + 1);
+        lines += if last.is_some() {
+            most_lines - lines
+        } else {
+            breaks.count()
+        };
+        bytes.extend_from_slice(&chunk[..length]);
+        reader.consume(length);
+        if length == 0 || lines == most_lines {
+            return Ok(bytes);
+        }
+        if bytes.len() as u64 > MOST_BYTES {
+            return Err(too_large());
+        }
+    }
+}
+
 fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
@@ -114,10 +153,14 @@ fn bounded(reader: impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MOST_BYTES {
-        let what = format!("it is larger than {} MiB", MOST_BYTES >> 20);
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what));
+        return Err(too_large());
     }
     Ok(bytes)
+}
+
+fn too_large() -> std::io::Error {
+    let what = format!("it is larger than {} MiB", MOST_BYTES >> 20);
+    std::io::Error::new(std::io::ErrorKind::InvalidData, what)
 }
 
 #[cfg(test)]
@@ -144,6 +187,17 @@ mod tests {
             assert_eq!(K::of_bytes(content.as_bytes()).unwrap(), kind, "{content}");
         }
         assert_eq!(K::of_bytes(&gzip("title\ni n\n")).unwrap(), K::GzipMerges);
+    }
+
+    #[test]
+    fn no_more_lines_are_unpacked_than_wanted() {
+        let packed = gzip("one\ntwo\nthree");
+        assert_eq!(first_lines(&packed, 1).unwrap(), "one\n");
+        assert_eq!(first_lines(&packed, 2).unwrap(), "one\ntwo\n");
+        assert_eq!(first_lines(&packed, 3).unwrap(), "one\ntwo\nthree");
+        let long = "a b\n".repeat(100_000);
+        assert_eq!(first_lines(&gzip(&long), 70_000).unwrap(), long[..280_000]);
+        assert_eq!(text(&gzip(&long)).unwrap(), long);
     }
 
     #[test]

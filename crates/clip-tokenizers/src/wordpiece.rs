@@ -145,12 +145,12 @@ impl ChineseWordPiece {
                 options,
             ),
             Flavour::Bert => {
-                let pieces = lines.map(str::to_owned).zip(0..);
-                let model = model(pieces, LONGEST_WORD)?;
+                let size = lines.clone().count();
+                let model = model(lines.map(str::to_owned).zip(0..), LONGEST_WORD)?;
                 let frame = frame(&model)?;
                 let tokenizer = hugging_face(model, options.lower_case);
                 let tokenizer = tokenizer.map_err(|error| Error::internal(error.to_string()))?;
-                Self::of_pipeline(Pipeline::new(tokenizer, frame), options)
+                Self::of_pipeline(Pipeline::new(tokenizer, frame, size), options)
             }
         }
     }

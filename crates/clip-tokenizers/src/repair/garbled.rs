@@ -163,17 +163,18 @@ static CATEGORIES: LazyLock<Vec<(char, u32)>> = LazyLock::new(|| {
 /// Whether the text holds a sequence that shows it was read in the wrong encoding.
 pub(super) fn looks_garbled(text: &str) -> bool {
     let characters: Vec<(char, u32)> = text.chars().map(|c| (c, categories(c))).collect();
-    // Every sequence has a character of a category that ASCII has not.
-    if characters
-        .iter()
-        .all(|&(c, categories)| c.is_ascii() || categories == 0)
-    {
+    // Of the first three characters of every sequence, one has a category and is not ASCII. Most texts end here.
+    let marked = |&(c, categories): &(char, u32)| categories != 0 && !c.is_ascii();
+    if !characters.iter().any(marked) {
         return false;
     }
     if let [('Ã' | 'Â', _), (' ', _), ..] = characters[..] {
         return true;
     }
-    (0..characters.len()).any(|at| SEQUENCES.iter().any(|sequence| matches(sequence, &characters[at..])))
+    (0..characters.len()).any(|at| {
+        let rest = &characters[at..];
+        rest.iter().take(3).any(marked) && SEQUENCES.iter().any(|sequence| matches(sequence, rest))
+    })
 }
 
 fn matches(sequence: &[Set], characters: &[(char, u32)]) -> bool {
@@ -220,6 +221,14 @@ mod tests {
             "Œuvre",
         ] {
             assert!(!looks_garbled(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_sequence_shows_itself_early() {
+        for (at, sequence) in SEQUENCES.iter().enumerate() {
+            let shows = |set: &Set| ('\0'..'\u{80}').all(|c| !set.has((c, categories(c))));
+            assert!(sequence.iter().take(3).any(shows), "sequence {at}");
         }
     }
 
