@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clip_core::{Error, ImageTransform, Result, Tokenizer};
 use clip_data::{ClipTransform, TransformConfig};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::families::{Evidence, Families, Family};
 use crate::json::read_json;
@@ -98,6 +98,29 @@ impl Checkpoint {
     /// The tensors under the file's own names.
     pub fn raw_tensors(&self) -> &[TensorInfo] {
         self.file.tensors.tensors()
+    }
+
+    /// The checkpoint with some fields of a tower's config (`vision_config` or `text_config`) changed: another picture
+    /// size for a convolutional tower, another pooling. The weights must fit all the same, and the transform follows.
+    ///
+    /// # Errors
+    /// There is no such tower, or its config has no such field.
+    pub fn with_tower(mut self, tower: &str, fields: &Map<String, Value>) -> Result<Self> {
+        if fields.is_empty() {
+            return Ok(self);
+        }
+        let Some(config) = self.config.get_mut(tower).and_then(Value::as_object_mut) else {
+            return Err(Error::invalid(format!("the checkpoint has no `{tower}`")).file(&self.directory));
+        };
+        for (name, value) in fields {
+            if !config.contains_key(name) {
+                let known = config.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                let error = Error::invalid(format!("the tower's config has no field `{name}`; it has: {known}"));
+                return Err(error.file(&self.directory));
+            }
+            config.insert(name.clone(), value.clone());
+        }
+        Ok(self)
     }
 
     /// The format of the weights.

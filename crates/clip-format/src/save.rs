@@ -91,9 +91,7 @@ impl StagedDirectory {
     /// Makes an empty directory beside `target`.
     pub fn beside(target: &Path) -> Result<Self> {
         let beside = sibling(target, "partial")?;
-        if beside.exists() {
-            fs::remove_dir_all(&beside).map_err(|error| Error::io("clear", &beside, error))?;
-        }
+        clear(&beside)?;
         fs::create_dir_all(&beside).map_err(|error| Error::io("make", &beside, error))?;
         Ok(Self {
             target: target.to_owned(),
@@ -107,32 +105,49 @@ impl StagedDirectory {
         &self.beside
     }
 
-    /// Takes the place of the target; what was there is removed. If that fails, what was there is put back.
+    /// Takes the place of the target; what was there is removed.
+    ///
+    /// Where the file system can swap two names in one step (Linux), the target is whole at every moment. Elsewhere it
+    /// is gone for the time between two renames.
     pub fn commit(mut self) -> Result<()> {
-        let io = |doing: &'static str, path: &Path| {
-            let path = path.to_owned();
-            move |error| Error::io(doing, path, error)
-        };
-        let old = sibling(&self.target, "old")?;
-        let had_one = self.target.exists();
-        if had_one {
-            if old.exists() {
-                fs::remove_dir_all(&old).map_err(io("clear", &old))?;
-            }
-            fs::rename(&self.target, &old).map_err(io("replace", &self.target))?;
+        let write = |error| Error::io("write", &self.target, error);
+        if !self.target.exists() {
+            fs::rename(&self.beside, &self.target).map_err(write)?;
+            self.committed = true;
+            return Ok(());
         }
-        if let Err(error) = fs::rename(&self.beside, &self.target) {
-            if had_one {
+        if swap(&self.beside, &self.target).is_err() {
+            let old = sibling(&self.target, "old")?;
+            clear(&old)?;
+            fs::rename(&self.target, &old).map_err(write)?;
+            if let Err(error) = fs::rename(&self.beside, &self.target) {
                 // The first error is the one to tell.
                 let _ = fs::rename(&old, &self.target);
+                return Err(write(error));
             }
-            return Err(Error::io("write", &self.target, error));
+            fs::rename(&old, &self.beside).map_err(write)?;
         }
+        // What was there now stands beside.
         self.committed = true;
-        if had_one {
-            fs::remove_dir_all(&old).map_err(io("clear", &old))?;
-        }
-        Ok(())
+        clear(&self.beside)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn swap(one: &Path, other: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn swap(_one: &Path, _other: &Path) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
+fn clear(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("clear", directory, error)),
+        _ => Ok(()),
     }
 }
 
@@ -145,13 +160,12 @@ impl Drop for StagedDirectory {
     }
 }
 
-/// A hidden name beside a path, told apart by process, so that two runs do not meet.
+/// A hidden name beside a path, always the same, so that the next save clears what a killed one left.
 fn sibling(target: &Path, kind: &str) -> Result<PathBuf> {
     let name = target
         .file_name()
         .ok_or_else(|| Error::invalid("names no directory").file(target))?;
-    let hidden = format!(".{}.{kind}-{}", name.to_string_lossy(), std::process::id());
-    Ok(target.with_file_name(hidden))
+    Ok(target.with_file_name(format!(".{}.{kind}", name.to_string_lossy())))
 }
 
 /// Refuses to replace a directory that holds anything but a checkpoint's files.

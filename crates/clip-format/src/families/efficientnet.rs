@@ -38,11 +38,13 @@ impl Family for EfficientNetLite0 {
     }
 
     fn canonical(&self, evidence: &Evidence<'_>) -> Result<Value> {
-        let size = match evidence.config {
-            Some((file, config)) => Fields::new(config, file)?.size("image_size", 224)?,
-            None => 224,
-        };
-        Ok(json!({"model_type": "clipzoo", "vision_config": {"model_type": NAME, "image_size": size}}))
+        let (mut size, mut pooled) = (224, json!([]));
+        if let Some((file, config)) = evidence.config {
+            size = Fields::new(config, file)?.size("image_size", 224)?;
+            pooled = config.get("pooled_blocks").cloned().unwrap_or(pooled);
+        }
+        let tower = json!({"model_type": NAME, "image_size": size, "pooled_blocks": pooled});
+        Ok(json!({"model_type": "clipzoo", "vision_config": tower}))
     }
 
     fn mapping(&self, _config: &Value) -> Result<Mapping> {
@@ -67,7 +69,11 @@ impl Family for EfficientNetLite0 {
         if transform.is_some_and(|transform| self.default_transform(config).ok().as_ref() != Some(transform)) {
             return Err(cannot(NAME, "another transform than its own"));
         }
-        let own = json!({"model_type": NAME, "image_size": image_size(config)?});
+        let pooled = config["vision_config"]
+            .get("pooled_blocks")
+            .cloned()
+            .unwrap_or_else(|| json!([]));
+        let own = json!({"model_type": NAME, "image_size": image_size(config)?, "pooled_blocks": pooled});
         Ok(Layout {
             weights: "model.safetensors",
             files: vec![("config.json", own)],

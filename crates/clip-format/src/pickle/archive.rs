@@ -13,13 +13,14 @@ use crate::weights::cut_short;
 
 /// The tensors of the container.
 pub(crate) fn entries(bytes: &[u8]) -> Result<Vec<Entry>> {
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| {
-        Error::invalid(format!(
-            "the container is damaged or cut short ({} bytes): {error}",
-            bytes.len()
-        ))
-        .remedy("copy or download it again")
-    })?;
+    let mut archive = match ZipArchive::new(Cursor::new(bytes)) {
+        Ok(archive) => archive,
+        Err(error) => {
+            refuse_forbidden_at_start(bytes)?;
+            let what = format!("the container is damaged or cut short ({} bytes): {error}", bytes.len());
+            return Err(Error::invalid(what).remedy("copy or download it again"));
+        }
+    };
     let files = stored_files(&mut archive, bytes.len())?;
     let (root, pickle) = pickle(&files)?;
     if files
@@ -49,6 +50,22 @@ pub(crate) fn entries(bytes: &[u8]) -> Result<Vec<Entry>> {
             Ok(found.clone())
         }
     })
+}
+
+/// PyTorch writes `data.pkl` first, so that even a container without its directory tells what it asks for.
+fn refuse_forbidden_at_start(bytes: &[u8]) -> Result<()> {
+    let length = |at: usize| {
+        bytes
+            .get(at..at + 2)
+            .map_or(0, |two| usize::from(u16::from_le_bytes([two[0], two[1]])))
+    };
+    // A local header has 30 bytes, then the name and an extra field, whose lengths stand at 26 and 28.
+    let (name, extra) = (length(26), length(28));
+    let is_pickle = bytes.get(30..30 + name).is_some_and(|name| name.ends_with(b"data.pkl"));
+    match bytes.get(30 + name + extra..) {
+        Some(pickle) if is_pickle => global::refuse_forbidden(&pickle[..pickle.len().min(LONGEST_PICKLE)], 1),
+        _ => Ok(()),
+    }
 }
 
 /// Where each file's bytes lie. Compressed files are refused: PyTorch never writes them, and their sizes are only

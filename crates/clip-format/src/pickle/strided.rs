@@ -100,6 +100,7 @@ impl StridedView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_transposed_view_is_gathered() {
@@ -111,6 +112,35 @@ mod tests {
             .flat_map(|value| value.to_le_bytes())
             .collect();
         assert_eq!(view.gather(&storage, 2), wanted);
+    }
+
+    proptest! {
+        /// Any order of dimensions in memory, as TensorFlow's kernels come to PyTorch.
+        #[test]
+        fn any_order_of_dimensions_is_gathered(sizes in proptest::collection::vec(1usize..5, 1..5), order in Just([0usize, 1, 2, 3]).prop_shuffle(), offset in 0usize..3) {
+            let rank = sizes.len();
+            let mut strides = vec![0; rank];
+            let mut step = 1;
+            for dimension in order.into_iter().filter(|&dimension| dimension < rank) {
+                strides[dimension] = step;
+                step *= sizes[dimension];
+            }
+            let storage: Vec<u8> = (0..(step + offset) as u16).flat_map(u16::to_le_bytes).collect();
+            let view = StridedView::new(sizes.clone(), strides.clone(), offset, step + offset).unwrap();
+            let element = |flat: usize| {
+                let (mut rest, mut at) = (flat, offset);
+                for dimension in (0..rank).rev() {
+                    at += rest % sizes[dimension] * strides[dimension];
+                    rest /= sizes[dimension];
+                }
+                at as u16
+            };
+            let wanted: Vec<u8> = (0..step).flat_map(|flat| element(flat).to_le_bytes()).collect();
+            prop_assert_eq!(view.gather(&storage, 2), wanted.clone());
+            if let Some(range) = view.contiguous_range(2) {
+                prop_assert_eq!(&storage[range], &wanted[..]);
+            }
+        }
     }
 
     #[test]

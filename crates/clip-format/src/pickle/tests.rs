@@ -198,6 +198,51 @@ fn other_names_are_refused_by_name() {
 }
 
 #[test]
+fn a_container_cut_before_its_directory_still_tells_what_it_asks_for() {
+    let evil = zipped(&pickle(b"cposix\nsystem\n)R"), &sample());
+    assert!(message(&evil[..evil.len() / 2]).contains("`posix.system`"));
+}
+
+#[test]
+fn protocol_4_is_read() {
+    let short = |text: &str| [&[0x8c, text.len() as u8], text.as_bytes(), b"\x94"].concat();
+    let global = |module: &str, name: &str| [&short(module)[..], &short(name), b"\x93\x94"].concat();
+    let storage = [
+        &b"("[..],
+        &short("storage"),
+        &global("torch", "FloatStorage"),
+        &short("0"),
+        &short("cpu"),
+        b"K\x02t\x94Q",
+    ]
+    .concat();
+    let hooks = [&global("collections", "OrderedDict")[..], b")R\x94"].concat();
+    let tensor = [
+        &global("torch._utils", "_rebuild_tensor_v2")[..],
+        b"(",
+        &storage,
+        b"K\x00K\x02\x85\x94K\x01\x85\x94\x89",
+        &hooks,
+        b"t\x94R\x94",
+    ];
+    let body = [
+        b"\x95\x00\x00\x00\x00\x00\x00\x00\x00}\x94",
+        &short("w")[..],
+        &tensor.concat(),
+        b"s.",
+    ]
+    .concat();
+    let bytes = zipped(
+        &[b"\x80\x04", &body[..]].concat(),
+        &[floats("w", &[2], &[1], 0, &[7.0, 8.0])],
+    );
+    assert_eq!(
+        open(&bytes).unwrap().view("w").unwrap().unwrap().to_f32().unwrap(),
+        [7.0, 8.0]
+    );
+}
+
+#[test]
 fn what_is_no_state_dict_is_told() {
     assert!(message(&zipped(&pickle(b"K\x01"), &[])).contains("no state dictionary: its top is no dictionary"));
     assert!(message(&zipped(&pickle(b"}"), &[])).contains("it holds no named tensors"));

@@ -1,0 +1,77 @@
+//! From canonical towers back to `vision_cfg` and `text_cfg`.
+
+use clip_core::Result;
+use serde_json::{Value, json};
+
+use super::super::towers::cannot;
+use super::{EPS, NAME};
+use crate::fields::Fields;
+
+/// The vision tower; `mlp_ratio` and `norm_kwargs` only where they are not the defaults.
+pub(super) fn vision_cfg(vision: &Fields<'_>) -> Result<Value> {
+    let width = vision.required_size("hidden_size")?;
+    let heads = vision.required_size("num_attention_heads")?;
+    if !width.is_multiple_of(heads) {
+        return Err(cannot(NAME, "heads that do not divide the width"));
+    }
+    let mut own = json!({
+        "image_size": vision.required_size("image_size")?,
+        "patch_size": vision.required_size("patch_size")?,
+        "width": width,
+        "layers": vision.required_size("num_hidden_layers")?,
+        "head_width": width / heads,
+    });
+    add_block_sizes(&mut own, vision, width)?;
+    Ok(own)
+}
+
+/// The text tower, likewise.
+pub(super) fn text_cfg(text: &Fields<'_>, config: &Value) -> Result<Value> {
+    let width = text.required_size("hidden_size")?;
+    let vocab_size = text.required_size("vocab_size")?;
+    let mut own = json!({
+        "context_length": text.required_size("max_position_embeddings")?,
+        "vocab_size": vocab_size,
+        "width": width,
+        "heads": text.required_size("num_attention_heads")?,
+        "layers": text.required_size("num_hidden_layers")?,
+    });
+    add_block_sizes(&mut own, text, width)?;
+    if text.text("pooling", "argmax")? == "eos" {
+        own["pool_type"] = "eos".into();
+        own["eos_id"] = text.index("eos_token_id", 2)?.into();
+    }
+    if text.index("pad_token_id", 0)? != 0 {
+        own["pad_id"] = text.index("pad_token_id", 0)?.into();
+    }
+    if config.pointer("/text_projection/bias") == Some(&json!(true)) {
+        own["proj_bias"] = true.into();
+    }
+    match config.pointer("/tokenizer/type").and_then(Value::as_str) {
+        Some("hugging_face") => own["hf_tokenizer_name"] = config["tokenizer"]["name"].clone(),
+        None | Some("clip_bpe") => {}
+        Some(other) => return Err(cannot(NAME, &format!("the tokenizer `{other}`"))),
+    }
+    Ok(own)
+}
+
+/// `mlp_ratio` and `norm_kwargs`, where they are not the defaults.
+fn add_block_sizes(own: &mut Value, fields: &Fields<'_>, width: usize) -> Result<()> {
+    let size = fields.required_size("intermediate_size")?;
+    if size != 4 * width {
+        let exact = size as f64 / width as f64;
+        // The reference rounds down, so a quotient just below the whole number is lifted by half a unit.
+        let lifted = (size as f64 + 0.5) / width as f64;
+        own["mlp_ratio"] = if (width as f64 * exact) as usize == size {
+            exact
+        } else {
+            lifted
+        }
+        .into();
+    }
+    let eps = fields.number("layer_norm_eps", EPS)?;
+    if eps != EPS {
+        own["norm_kwargs"] = json!({"eps": eps});
+    }
+    Ok(())
+}
