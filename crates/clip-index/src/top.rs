@@ -119,6 +119,17 @@ fn scan(query: &[f32], gallery: &Embeddings, k: usize) -> BinaryHeap<Worst> {
 
 /// Takes in the scores of the rows from `first` on, which come after all rows before.
 fn keep_best(heap: &mut BinaryHeap<Worst>, k: usize, first: usize, scores: &[f32]) {
+    // Nearly all scores of a long gallery are worse than the worst kept; to count the others goes by vectors.
+    if heap.len() == k
+        && let Some(worst) = heap.peek()
+        && scores
+            .iter()
+            .map(|&score| u32::from(score > worst.0.score))
+            .sum::<u32>()
+            == 0
+    {
+        return;
+    }
     for (row, &score) in (first..).zip(scores) {
         let hit = Worst(Scored { row, score });
         if heap.len() < k {
