@@ -7,9 +7,9 @@
 //!
 //! It needs a twelfth of the work of ViT-B/32 (0.4 against 4.4 GMAC a picture of 224 pixels), so it is the picture tower to
 //! start from where there is no accelerator. Tensor names are those of its public weights. Statistics of the norms stay
-//! frozen; stochastic depth is left out.
+//! frozen; stochastic depth is left out. Earlier blocks' means may stand before the head's: `pooled_blocks`.
 
-use clip_nn::clip_core::Result;
+use clip_nn::clip_core::{Error, Result};
 use clip_nn::layers::{Activation, BatchNorm, Conv, ConvShape};
 use clip_nn::tch::{Kind, Tensor};
 use clip_nn::{ImageBackbone, ImageEncoder, Params, Pass, TowerOutput};
@@ -23,8 +23,11 @@ use crate::sizes;
 pub struct EfficientNetLiteConfig {
     /// Height and width of the pixels.
     pub image_size: i64,
-    /// Width of the pooled features.
+    /// Channels of the head.
     pub width: i64,
+    /// Blocks (0 to 15, ascending) whose outputs, averaged over places, stand before the head's in the pooled features.
+    /// What a picture shows is told by the head; how it is drawn, by which parts, is better told by earlier blocks.
+    pub pooled_blocks: Vec<usize>,
 }
 
 impl Default for EfficientNetLiteConfig {
@@ -32,6 +35,7 @@ impl Default for EfficientNetLiteConfig {
         Self {
             image_size: 224,
             width: 1280,
+            pooled_blocks: Vec::new(),
         }
     }
 }
@@ -137,6 +141,7 @@ pub struct EfficientNetLite {
     stem: ConvNorm,
     blocks: Vec<Block>,
     head: ConvNorm,
+    pooled_width: i64,
     config: EfficientNetLiteConfig,
 }
 
@@ -148,6 +153,14 @@ impl ImageBackbone for EfficientNetLite {
     fn build(config: EfficientNetLiteConfig, params: &Params) -> Result<Self> {
         let fields = [("image_size", config.image_size), ("width", config.width)];
         sizes::positive(Self::MODEL_TYPES[0], &fields)?;
+        let blocks: i64 = STAGES.iter().map(|stage| i64::from(stage.0)).sum();
+        let pooled = &config.pooled_blocks;
+        if !pooled.is_sorted_by(|a, b| a < b) || pooled.last().is_some_and(|&last| last as i64 >= blocks) {
+            return Err(
+                Error::invalid(format!("pooled_blocks of the picture tower is {pooled:?}"))
+                    .remedy(format!("name blocks from 0 to {}, each once, in order", blocks - 1)),
+            );
+        }
         let stem = ConvShape {
             input: 3,
             output: STEM,
@@ -158,6 +171,7 @@ impl ImageBackbone for EfficientNetLite {
         let stem = ConvNorm::new(&params.layer(0), ["_conv_stem", "_bn0"], stem);
         let mut blocks = Vec::new();
         let mut input = STEM;
+        let mut pooled_width = config.width;
         for (repeats, kernel, stride, expansion, output) in STAGES {
             for repeat in 0..repeats {
                 let i = blocks.len() as u32;
@@ -169,6 +183,9 @@ impl ImageBackbone for EfficientNetLite {
                     expansion,
                 };
                 blocks.push(Block::new(&params.at("_blocks").at(i).layer(i + 1), &shape));
+                if config.pooled_blocks.contains(&(i as usize)) {
+                    pooled_width += output;
+                }
                 input = output;
             }
         }
@@ -184,6 +201,7 @@ impl ImageBackbone for EfficientNetLite {
             stem,
             blocks,
             head,
+            pooled_width,
             config,
         })
     }
@@ -191,7 +209,7 @@ impl ImageBackbone for EfficientNetLite {
 
 impl ImageEncoder for EfficientNetLite {
     fn width(&self) -> i64 {
-        self.config.width
+        self.pooled_width
     }
 
     fn image_size(&self) -> [i64; 2] {
@@ -203,11 +221,22 @@ impl ImageEncoder for EfficientNetLite {
     }
 
     fn forward(&self, pixels: &Tensor, pass: Pass) -> TowerOutput {
-        let stem = self.stem.bent(pixels, pass);
-        let x = self.blocks.iter().fold(stem, |x, block| block.forward(&x, pass));
-        let places = self.head.bent(&x, pass).flatten(2, 3);
+        let over_places = |x: &Tensor| x.mean_dim([2i64, 3].as_slice(), false, Kind::Float);
+        let mut x = self
+            .stem
+            .bent(&pixels.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]), pass);
+        let mut pooled = Vec::new();
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(&x, pass);
+            if self.config.pooled_blocks.contains(&i) {
+                pooled.push(over_places(&x));
+            }
+        }
+        let head = self.head.bent(&x, pass);
+        pooled.push(over_places(&head));
+        let places = head.flatten(2, 3);
         TowerOutput {
-            pooled: places.mean_dim(-1, false, Kind::Float),
+            pooled: Tensor::cat(&pooled, 1),
             tokens: pass.tokens.then(|| places.transpose(1, 2).contiguous()),
         }
     }
@@ -272,6 +301,30 @@ mod tests {
                 assert!((value - expected).abs() < 1e-4, "{size}: {values:?}");
             }
         }
+    }
+
+    #[test]
+    fn earlier_blocks_stand_before_the_head() {
+        let options = || ParamOptions {
+            fresh: Fresh::Everything,
+            ..Default::default()
+        };
+        let build = |pooled_blocks: Vec<usize>| {
+            let config = EfficientNetLiteConfig {
+                pooled_blocks,
+                ..Default::default()
+            };
+            EfficientNetLite::build(config, &Params::new(None, options()))
+        };
+        let tower = build(vec![10, 15]).unwrap();
+        assert_eq!(tower.width(), 112 + 320 + 1280);
+        let _guard = tch::no_grad_guard();
+        let pixels = wave(0.3, &[2, 3, 33, 33]);
+        let pooled = tower.forward(&pixels, Pass::INFER).pooled;
+        assert_eq!(pooled.size(), [2, tower.width()]);
+        let head = build(vec![]).unwrap().forward(&pixels, Pass::INFER).pooled;
+        assert!(pooled.narrow(1, 432, 1280).equal(&head));
+        assert!(build(vec![15, 10]).is_err() && build(vec![16]).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use clip_nn::clip_core::{Error, Result};
 use clip_nn::layers::ProjectionConfig;
 use clip_nn::tch::{Device, Kind};
 use clip_nn::{DualEncoder, Fresh, ParamOptions, Params, Pipeline, Zoo};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::source::{CheckpointWeights, JoinedWeights};
 use crate::{CheckpointPreparation, CheckpointWriter};
@@ -55,6 +55,10 @@ pub struct Join {
     pub text_projection: ProjectionConfig,
     /// Texts are cut at this many tokens; `None`: the text tower's number.
     pub context_length: Option<usize>,
+    /// Fields of the image tower's config to change: `image_size` of a convolutional tower, say.
+    pub image: Map<String, Value>,
+    /// Fields of the text tower's config to change.
+    pub text: Map<String, Value>,
 }
 
 /// Opens a directory or a weights file for use. On a CPU its f32 weights stay in the mapped file: nothing is read or
@@ -115,8 +119,8 @@ pub fn join(
     families: &Families,
     params: ParamOptions,
 ) -> Result<Loaded> {
-    let image = Arc::new(Checkpoint::open(image, families)?);
-    let text = Arc::new(Checkpoint::open(text, families)?);
+    let image = Arc::new(Checkpoint::open(image, families)?.with_tower("vision_config", &join.image)?);
+    let text = Arc::new(Checkpoint::open(text, families)?.with_tower("text_config", &join.text)?);
     let mut config = pair_towers(image.config(), text.config(), join.embed_dim)?;
     config["image_projection"] = written(&join.image_projection)?;
     config["text_projection"] = written(&join.text_projection)?;

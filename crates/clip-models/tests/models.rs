@@ -279,6 +279,8 @@ fn towers_of_two_checkpoints_are_joined_and_saved() -> Result<()> {
         image_projection: mlp.clone(),
         text_projection: mlp,
         context_length: Some(30),
+        image: Default::default(),
+        text: Default::default(),
     };
     let (image, text) = (fixture("oc_vit_tiny"), fixture("hf_vtde_bert_clipvision_tiny"));
     let joined = join(&image, &text, &how, &zoo, &families, trainable())?;

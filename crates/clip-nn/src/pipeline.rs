@@ -46,6 +46,11 @@ impl Pipeline {
         &self.model
     }
 
+    /// Where it computes.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
     /// Embeds prepared ids `[batch, tokens]` (i64) under a mask `[batch, tokens]` (bool).
     pub fn embed_ids(&self, tokens: Tokens) -> Result<Embeddings> {
         let _guard = tch::no_grad_guard();

@@ -238,10 +238,11 @@ impl Checkpoints {
         Ok(target)
     }
 
-    /// Removes all but the newest `keep`.
-    pub(crate) fn prune(&self, keep: usize) -> Result<()> {
+    /// Removes all but the newest `keep`, and spares one beside them.
+    pub(crate) fn prune(&self, keep: usize, spare: Option<u64>) -> Result<()> {
         let steps = self.steps()?;
-        for &step in &steps[..steps.len().saturating_sub(keep.max(1))] {
+        let old = &steps[..steps.len().saturating_sub(keep.max(1))];
+        for &step in old.iter().filter(|step| spare != Some(**step)) {
             let path = self.at(step);
             fs::remove_dir_all(&path).map_err(|error| Error::io("remove", &path, error))?;
         }

@@ -21,7 +21,9 @@ mod views;
 pub use batch::{Batch, BatchSource, BatchStream};
 pub use checkpoint::{Best, Checkpoint, RunState};
 pub use clip::clip_gradients;
-pub use config::{Augmentation, BadRows, CacheConfig, Compute, DataConfig, Environment, EvaluationConfig, JoinConfig, RunConfig};
+pub use config::{
+    Augmentation, BadRows, CacheConfig, Compute, DataConfig, Environment, EvaluationConfig, JoinConfig, RunConfig,
+};
 pub use evaluate::{Embedded, Evaluation, Figure, figures};
 pub use groups::NoDecay;
 pub use inputs::Reading;

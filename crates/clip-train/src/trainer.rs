@@ -73,6 +73,9 @@ pub struct Trainer {
     state: RunState,
     steps: u64,
     summary: Summary,
+    /// The step that the run went on from. Its checkpoint stays while the run trains: the writer may still read from the
+    /// model in it (a vocabulary, say).
+    resumed: Option<u64>,
     /// Step, epoch and `evaluated` of the newest checkpoint.
     saved: Option<(u64, u64, bool)>,
 }
@@ -149,6 +152,7 @@ impl Trainer {
                 best: None,
                 refused: 0,
             },
+            resumed: run.checkpoint().map(|checkpoint| checkpoint.state().step),
             saved: None,
         };
         trainer.open(notes, run.into_checkpoint())?;
@@ -379,7 +383,7 @@ impl Trainer {
             self.publish("best", folder.as_deref())?;
         }
         if let Some(folder) = folder {
-            self.checkpoints.prune(self.config.keep)?;
+            self.checkpoints.prune(self.config.keep, self.resumed)?;
             self.tell(&Event::Saved { path: &folder, step })?;
         }
         Ok(())
@@ -454,6 +458,7 @@ impl Trainer {
 
     fn end(mut self) -> Result<Summary> {
         self.look_up(Point::End)?;
+        self.checkpoints.prune(self.config.keep, None)?;
         self.tell(&Event::Finished { step: self.state.step })?;
         self.summary.step = self.state.step;
         self.summary.refused = self.state.refused;

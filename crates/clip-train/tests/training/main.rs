@@ -1,4 +1,5 @@
 //! Training of small real towers, through files.
+#![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
 mod gradients;
 mod resume;

@@ -122,12 +122,15 @@ fn without_a_checkpoint_it_starts_anew() {
     assert!(told.lines()[0].contains("starts anew"), "{:?}", told.lines());
 }
 
+/// Breaks a file.
+type Spoil = fn(&Path);
+
 #[test]
 fn a_broken_checkpoint_falls_back_to_the_one_before() {
     let root = tempfile::tempdir().unwrap();
     let whole = whole(root.path());
     let wanted = outcome(&whole);
-    let spoil: [(&str, fn(&Path)); 4] = [
+    let spoil: [(&str, Spoil); 4] = [
         ("optimizer.safetensors", |file| {
             let mut bytes = fs::read(file).unwrap();
             let at = bytes.len() - 3;

@@ -1,0 +1,226 @@
+//! Flags that several commands share.
+
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+use clap::{Args, ValueEnum};
+use clip_core::Result;
+use clip_data::{BadRows, Columns, Roles, Schema, Table, TableOptions};
+use clip_models::OpenOptions;
+use clip_nn::Pipeline;
+use clip_nn::tch::{self, Device, Kind};
+
+use super::Cli;
+use super::failure::{Outcome, usage, writeln_stderr};
+
+/// Where and how a model runs.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Computing")]
+pub(crate) struct Compute {
+    /// Where to compute: auto (CUDA where there is one), cpu, cuda, cuda:N
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: String,
+    /// The type that linear layers compute in; weights and everything else stay f32
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    pub(crate) dtype: Dtype,
+    /// Threads that compute [default: all cores]
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+    /// Threads that read and decode [default: all cores]
+    #[arg(long)]
+    pub(crate) workers: Option<usize>,
+}
+
+/// What `--dtype` takes.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dtype {
+    F32,
+    Bf16,
+    Int8,
+    Auto,
+}
+
+impl Compute {
+    /// The device; asking for CUDA where there is none is an error.
+    pub(crate) fn device(&self) -> Outcome<Device> {
+        let there = || {
+            if tch::Cuda::is_available() {
+                tch::Cuda::device_count()
+            } else {
+                0
+            }
+        };
+        let number = match self.device.as_str() {
+            "cpu" => return Ok(Device::Cpu),
+            "auto" => return Ok(if there() > 0 { Device::Cuda(0) } else { Device::Cpu }),
+            "cuda" => Some(0),
+            other => other
+                .strip_prefix("cuda:")
+                .and_then(|number| number.parse::<usize>().ok()),
+        };
+        match number {
+            None => usage(
+                format!("--device {}: no such device", self.device),
+                "use auto, cpu, cuda or cuda:N",
+            ),
+            Some(number) if (number as i64) < there() => Ok(Device::Cuda(number)),
+            Some(_) => usage(
+                format!(
+                    "--device {}: this machine has {} CUDA devices that libtorch can see",
+                    self.device,
+                    there()
+                ),
+                "use --device cpu, or set up CUDA (`cargo xtask setup --cuda`)",
+            ),
+        }
+    }
+
+    /// The type that linear layers compute in.
+    pub(crate) fn kind(&self) -> Outcome<Kind> {
+        match self.dtype {
+            Dtype::F32 | Dtype::Auto => Ok(Kind::Float),
+            Dtype::Bf16 => Ok(Kind::BFloat16),
+            Dtype::Int8 => usage("--dtype int8 is not there yet", "use f32 or bf16"),
+        }
+    }
+
+    /// The type's name, for the metadata of outputs.
+    pub(crate) fn kind_name(&self) -> &'static str {
+        if self.dtype == Dtype::Bf16 { "bf16" } else { "f32" }
+    }
+
+    /// Sets libtorch's threads and gives their number.
+    pub(crate) fn set_threads(&self) -> Outcome<usize> {
+        let threads = self.threads.unwrap_or_else(cores);
+        if threads == 0 {
+            return usage("--threads 0 cannot compute", "use 1 or more");
+        }
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+        Ok(threads)
+    }
+
+    /// Threads that read and decode.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.unwrap_or_else(cores).max(1)
+    }
+}
+
+/// Cores this process may use.
+pub(crate) fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+/// Which model.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Model {
+    /// The model: a directory or a weights file
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: PathBuf,
+    /// The most tokens of a text [default: the config's; 52 for BERT text towers]
+    #[arg(long, value_name = "N")]
+    pub(crate) context_length: Option<usize>,
+}
+
+impl Model {
+    /// Opens it for use.
+    pub(crate) fn open(&self, cli: &Cli, compute: &Compute) -> Outcome<Pipeline> {
+        compute.set_threads()?;
+        let options = OpenOptions {
+            device: compute.device()?,
+            compute: compute.kind()?,
+            context_length: self.context_length,
+            ..OpenOptions::default()
+        };
+        Ok(clip_models::open(&self.model, &cli.zoo, &cli.families, &options)?)
+    }
+}
+
+/// How a table is read.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Table")]
+pub(crate) struct TableArgs {
+    /// Columns of a table without header: name:type:count, separated by commas
+    #[arg(long, value_name = "SCHEMA")]
+    pub(crate) schema: Option<String>,
+    /// The first line of a TSV holds the names (always so for .csv)
+    #[arg(long)]
+    pub(crate) header: bool,
+    /// Column of the texts
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub(crate) text_column: String,
+    /// Column of the pictures
+    #[arg(long, value_name = "NAME", default_value = "image")]
+    pub(crate) image_column: String,
+    /// Column of the product: rows of one product are never each other's negatives
+    #[arg(long, value_name = "NAME")]
+    pub(crate) item_column: Option<String>,
+    /// Column of the concepts
+    #[arg(long, value_name = "NAME")]
+    pub(crate) concept_column: Option<String>,
+    /// Column of the weights
+    #[arg(long, value_name = "NAME")]
+    pub(crate) weight_column: Option<String>,
+    /// Column of the row's own id
+    #[arg(long, value_name = "NAME")]
+    pub(crate) id_column: Option<String>,
+    /// What to do with a row that cannot be read: stop, or skip and list it in OUTPUT.rejects.jsonl
+    #[arg(long, value_enum, default_value_t = OnBadRow::Stop)]
+    pub(crate) bad_rows: OnBadRow,
+}
+
+/// What `--bad-rows` takes.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnBadRow {
+    Stop,
+    Skip,
+}
+
+impl From<OnBadRow> for BadRows {
+    fn from(policy: OnBadRow) -> Self {
+        match policy {
+            OnBadRow::Stop => Self::Stop,
+            OnBadRow::Skip => Self::Skip,
+        }
+    }
+}
+
+impl TableArgs {
+    /// The options of a table whose rows must fill `roles`.
+    pub(crate) fn options(&self, roles: Roles) -> Outcome<TableOptions> {
+        let schema = match &self.schema {
+            Some(text) => Some(Schema::parse(text).map_err(super::failure::Failure::Usage)?),
+            None => None,
+        };
+        Ok(TableOptions {
+            schema,
+            header: self.header.then_some(true),
+            columns: Columns {
+                text: self.text_column.clone(),
+                image: self.image_column.clone(),
+                item: self.item_column.clone(),
+                concept: self.concept_column.clone(),
+                weight: self.weight_column.clone(),
+                id: self.id_column.clone(),
+            },
+            roles,
+            ..TableOptions::default()
+        })
+    }
+
+    /// Opens a table.
+    pub(crate) fn open(&self, path: &std::path::Path, roles: Roles) -> Outcome<Table> {
+        Ok(Table::open(path, self.options(roles)?)?)
+    }
+}
+
+/// Prints one JSON value, or what a person reads.
+pub(crate) fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    writeln!(std::io::stdout().lock(), "{text}").map_err(|error| clip_core::Error::io("write", "stdout", error))
+}
+
+/// Tells the user something on stderr.
+pub(crate) fn note(line: &str) {
+    // Nothing can be done where stderr itself is gone.
+    let _ = writeln_stderr(line);
+}

@@ -1,0 +1,198 @@
+//! `clipzoo evaluate`: recall both ways.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clip_apps::{Evaluation, Predictor, Relevance, Sides, chance, evaluate};
+use clip_core::serde_json;
+use clip_core::{Embedder, Embeddings, Error, FeatureRows, FeatureSink, Id, PairTable, Result};
+use clip_data::{BadRows, Decoder, Rejects, Roles, Table, read_features};
+use clip_index::{Figures, Options};
+
+use super::Cli;
+use super::args::{Compute, TableArgs, note, print};
+use super::failure::{Outcome, usage};
+use super::progress::Progress;
+use super::rows::{Preparer, Refused, policed};
+
+/// Flags of `evaluate`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  clipzoo evaluate --model ./my-model --table valid.tsv
+  clipzoo evaluate --text-features t.safetensors --image-features i.safetensors --json
+
+A tie counts against. Row i of the texts belongs to row i of the pictures, and all rows of one product belong together
+where --item-column names it; --relevance says otherwise, in lines {\"query\": TEXT, \"items\": [IMAGE, …]}.")]
+pub(crate) struct Args {
+    /// The model: a directory or a weights file
+    #[arg(long, value_name = "PATH", requires = "table")]
+    model: Option<PathBuf>,
+    /// A table of texts and pictures
+    #[arg(long, value_name = "FILE", requires = "model")]
+    table: Option<PathBuf>,
+    /// The tensor `text_features` of a safetensors file, or a .npy
+    #[arg(long, value_name = "FILE", requires = "image_features", conflicts_with = "model")]
+    text_features: Option<PathBuf>,
+    /// The tensor `image_features` of a safetensors file, or a .npy
+    #[arg(long, value_name = "FILE", requires = "text_features")]
+    image_features: Option<PathBuf>,
+    /// Which pictures are right for which text, JSON lines; rows are named by number, from 0
+    #[arg(long, value_name = "FILE")]
+    relevance: Option<PathBuf>,
+    /// The most tokens of a text [default: the config's; 52 for BERT text towers]
+    #[arg(long, value_name = "N")]
+    context_length: Option<usize>,
+    /// Rows the model gets at once
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    batch_size: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    table_args: TableArgs,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
+    let threads = args.compute.set_threads()?;
+    let options = Options::default().threads(threads);
+    let (texts, images, mut relevance) = match (&args.model, &args.table, &args.text_features, &args.image_features) {
+        (Some(model), Some(table), ..) => embed(cli, &args, model, table)?,
+        (_, _, Some(texts), Some(images)) => {
+            let (texts, images) = (
+                read_features(texts, "text_features")?,
+                read_features(images, "image_features")?,
+            );
+            (texts, images, Relevance::diagonal())
+        }
+        _ => {
+            return usage(
+                "there is nothing to evaluate",
+                "give --model and --table, or --text-features and --image-features",
+            );
+        }
+    };
+    if let Some(file) = &args.relevance {
+        let sides = Sides {
+            texts: texts.len(),
+            images: images.len(),
+            ..Sides::default()
+        };
+        relevance = Relevance::read(file, sides)?;
+    }
+    let evaluation = evaluate(&texts, &images, &relevance, options)?;
+    if args.json {
+        let text = serde_json::to_string(&evaluation).map_err(|error| Error::internal(error.to_string()))?;
+        return Ok(print(&text)?);
+    }
+    Ok(print(&report(
+        &evaluation,
+        &chance(&relevance, texts.len(), images.len())?,
+    ))?)
+}
+
+/// A short table of both directions, against chance.
+fn report(evaluation: &Evaluation, chance: &Evaluation) -> String {
+    let line = |name: &str, figures: &Figures| {
+        format!(
+            "{name:<15}{:>7.2}{:>7.2}{:>7.2}{:>8.2}{:>8.1}{:>8.4}",
+            figures.recall_1,
+            figures.recall_5,
+            figures.recall_10,
+            figures.mean_recall,
+            figures.median_rank,
+            figures.mrr
+        )
+    };
+    let forth = &evaluation.text_to_image;
+    [
+        format!(
+            "{} texts, {} pictures",
+            forth.queries.max(evaluation.image_to_text.gallery),
+            forth.gallery
+        ),
+        format!(
+            "{:<15}{:>7}{:>7}{:>7}{:>8}{:>8}{:>8}",
+            "recall in %", "R@1", "R@5", "R@10", "mean", "median", "MRR"
+        ),
+        line("text to image", forth),
+        line("  by chance", &chance.text_to_image),
+        line("image to text", &evaluation.image_to_text),
+        line("  by chance", &chance.image_to_text),
+    ]
+    .join("\n")
+}
+
+fn embed(cli: &Cli, args: &Args, model: &Path, path: &Path) -> Outcome<(Embeddings, Embeddings, Relevance)> {
+    let model = super::args::Model {
+        model: model.to_owned(),
+        context_length: args.context_length,
+    };
+    let pipeline = model.open(cli, &args.compute)?;
+    let table = Arc::new(args.table_args.open(path, Roles::Pairs)?);
+    let preparer = Preparer {
+        tokenizer: Some(pipeline.tokenizer()?),
+        transform: Some(pipeline.transform()?),
+        decoder: Decoder::default(),
+        workers: args.compute.workers(),
+    };
+    let (mut kept, mut rejects, refused) = (Kept::default(), Rejects::beside(path), Refused::default());
+    let (mut progress, mut before) = (Progress::start("rows", Some(table.rows() as u64)), 0);
+    let rows = preparer.table(Arc::clone(&table), Roles::Pairs)?;
+    // A refused row can be neither query nor gallery, so it leaves; nothing here is numbered by row.
+    let policy: BadRows = args.table_args.bad_rows.into();
+    let rows = policed(rows, &preparer, policy, &mut rejects, &refused);
+    Predictor::new(&pipeline, args.batch_size)?.run(rows, &mut kept, &mut |done| {
+        progress.add(done - before);
+        before = done;
+    })?;
+    progress.finish();
+    let (count, listed) = (rejects.count(), rejects.finish()?);
+    if let Some(list) = listed {
+        note(&format!(
+            "{count} rows were refused and left out; they are listed in {}",
+            list.display()
+        ));
+    }
+    let good: Vec<usize> = (0..table.rows()).filter(|&row| !refused.contains(row as u64)).collect();
+    let relevance = relevance(args, &table, &good)?;
+    Ok((pick(kept.texts, &good)?, pick(kept.images, &good)?, relevance))
+}
+
+fn relevance(args: &Args, table: &Table, rows: &[usize]) -> Result<Relevance> {
+    let Some(column) = &args.table_args.item_column else {
+        return Ok(Relevance::diagonal());
+    };
+    let items: Result<Vec<Option<Id>>> = rows.iter().map(|&row| table.label(row, column)).collect();
+    Ok(Relevance::by_items(&items?))
+}
+
+/// The given rows.
+fn pick(features: Embeddings, rows: &[usize]) -> Result<Embeddings> {
+    if rows.len() == features.len() || features.is_empty() {
+        return Ok(features);
+    }
+    Embeddings::new(
+        rows.iter().flat_map(|&row| features.row(row)).copied().collect(),
+        features.dim(),
+    )
+}
+
+/// Keeps the features in memory, for ranking.
+#[derive(Default)]
+struct Kept {
+    texts: Embeddings,
+    images: Embeddings,
+}
+
+impl FeatureSink for Kept {
+    fn append(&mut self, rows: FeatureRows) -> Result<()> {
+        rows.texts.map_or(Ok(()), |texts| self.texts.append(&texts))?;
+        rows.images.map_or(Ok(()), |images| self.images.append(&images))
+    }
+
+    fn commit(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}

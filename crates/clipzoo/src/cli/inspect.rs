@@ -1,0 +1,99 @@
+//! `clipzoo inspect`: what is in a checkpoint, without running it.
+
+use std::path::PathBuf;
+
+use clip_core::Error;
+use clip_core::serde_json::{self, json};
+use clip_format::{Checkpoint, TensorInfo};
+
+use super::Cli;
+use super::args::print;
+use super::failure::Outcome;
+
+/// Flags of `inspect`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  clipzoo inspect ./my-model --tensors")]
+pub(crate) struct Args {
+    /// A model directory or a weights file
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// List every tensor
+    #[arg(long)]
+    tensors: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
+    let checkpoint = Checkpoint::open(&args.path, &cli.families)?;
+    let tensors = checkpoint.raw_tensors();
+    if args.json {
+        let list: Vec<_> = tensors
+            .iter()
+            .map(|tensor| json!({ "name": tensor.name, "dtype": tensor.dtype.name(), "shape": tensor.shape }))
+            .collect();
+        let files: Vec<_> = checkpoint
+            .files()
+            .iter()
+            .map(|file| json!({ "path": file.path, "bytes": file.bytes }))
+            .collect();
+        let object = json!({
+            "family": checkpoint.family(), "files": files, "config": checkpoint.config(), "tensors": list,
+        });
+        return Ok(print(&object.to_string())?);
+    }
+    print(&format!("family      {}", checkpoint.family()))?;
+    for file in checkpoint.files() {
+        print(&format!(
+            "file        {} ({} bytes)",
+            file.path.display(),
+            grouped(file.bytes)
+        ))?;
+    }
+    print(&format!(
+        "numbers     {} in {} tensors ({})",
+        grouped(numbers(tensors)),
+        tensors.len(),
+        types(tensors)
+    ))?;
+    let config = serde_json::to_string_pretty(checkpoint.config()).map_err(|e| Error::internal(e.to_string()))?;
+    print(&format!("config      {}", config.replace('\n', "\n            ")))?;
+    if args.tensors {
+        for tensor in tensors {
+            print(&format!(
+                "{:<5} {:<22} {}",
+                tensor.dtype.name(),
+                format!("{:?}", tensor.shape),
+                tensor.name
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn numbers(tensors: &[TensorInfo]) -> u64 {
+    tensors
+        .iter()
+        .map(|tensor| tensor.shape.iter().product::<usize>() as u64)
+        .sum()
+}
+
+/// A number with its thousands apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .filter_map(|g| std::str::from_utf8(g).ok())
+        .collect();
+    groups.join(",")
+}
+
+fn types(tensors: &[TensorInfo]) -> String {
+    let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.dtype.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}

@@ -1,0 +1,125 @@
+//! The command line: one file a command, one [`Cli`] that a third party extends.
+
+mod args;
+mod evaluate;
+mod failure;
+mod inputs;
+mod inspect;
+mod models;
+mod predict;
+mod preprocess;
+mod progress;
+mod rows;
+mod tokenize;
+mod train;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clip_core::Result;
+use clip_format::{Families, Family};
+use clip_nn::Zoo;
+
+use failure::Outcome;
+
+/// The `clipzoo` command over a zoo of parts.
+///
+/// A program of a few lines is the whole command with parts of its own in it:
+///
+/// ```no_run
+/// fn main() -> clip_core::Result<std::process::ExitCode> {
+///     let mut zoo = clipzoo::zoo()?;
+///     // zoo.image::<MyBackbone>()?;
+///     Ok(clipzoo::cli(zoo).run())
+/// }
+/// ```
+pub struct Cli {
+    zoo: Zoo,
+    families: Families,
+}
+
+/// The command over a zoo, with the bundled families.
+pub fn cli(zoo: Zoo) -> Cli {
+    Cli {
+        zoo,
+        families: Families::bundled(),
+    }
+}
+
+impl Cli {
+    /// Adds a family of checkpoints.
+    pub fn family(mut self, family: impl Family + 'static) -> Result<Self> {
+        self.families.register(family)?;
+        Ok(self)
+    }
+
+    /// Runs the process's own arguments; gives the exit status: 0 done, 1 failed, 2 wrong usage.
+    pub fn run(&self) -> ExitCode {
+        self.run_from(std::env::args_os())
+    }
+
+    /// Runs given arguments, the program's name first.
+    pub fn run_from(&self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+        clip_nn::quiet();
+        let parsed = Arguments::command()
+            .try_get_matches_from(arguments)
+            .and_then(|m| Arguments::from_arg_matches(&m));
+        let arguments = match parsed {
+            Ok(arguments) => arguments,
+            Err(error) => {
+                // clap writes --help and --version to stdout with status 0, wrong usage to stderr with status 2.
+                let _ = error.print();
+                return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            }
+        };
+        match self.dispatch(arguments.command) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(),
+        }
+    }
+
+    fn dispatch(&self, command: Command) -> Outcome {
+        match command {
+            Command::Train(args) => train::run(self, *args),
+            Command::Evaluate(args) => evaluate::run(self, args),
+            Command::Predict(args) => predict::run(self, args),
+            Command::Tokenize(args) => tokenize::run(self, args),
+            Command::Preprocess(args) => preprocess::run(self, args),
+            Command::Inspect(args) => inspect::run(self, args),
+            Command::Models(args) => models::run(self, args),
+        }
+    }
+}
+
+/// Train, evaluate and run CLIP models for e-commerce, in English and Chinese.
+#[derive(Parser)]
+#[command(
+    name = "clipzoo",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model on image-text pairs
+    Train(Box<train::Args>),
+    /// Recall both ways, of a model on a table or of two feature files
+    Evaluate(evaluate::Args),
+    /// Write the features of texts and pictures
+    Predict(predict::Args),
+    /// Show the token ids that the model sees
+    Tokenize(tokenize::Args),
+    /// Show the pixels that the model sees
+    Preprocess(preprocess::Args),
+    /// Say what is in a checkpoint
+    Inspect(inspect::Args),
+    /// List what this program knows, and whether CUDA is there
+    Models(models::Args),
+}

@@ -1,0 +1,48 @@
+//! `clipzoo models`: what this program knows.
+
+use clip_core::serde_json::json;
+use clip_nn::tch;
+
+use super::Cli;
+use super::args::print;
+use super::failure::Outcome;
+
+/// Flags of `models`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  clipzoo models --json")]
+pub(crate) struct Args {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
+    let cuda = if tch::Cuda::is_available() {
+        tch::Cuda::device_count()
+    } else {
+        0
+    };
+    let lists: [(&str, Vec<&str>); 5] = [
+        ("image_backbones", cli.zoo.image_backbones().collect()),
+        ("text_backbones", cli.zoo.text_backbones().collect()),
+        ("families", cli.families.names().collect()),
+        ("objectives", cli.zoo.objectives().names().collect()),
+        ("tokenizers", cli.zoo.tokenizers().names().collect()),
+    ];
+    if args.json {
+        let mut object = json!({ "cuda_devices": cuda });
+        for (name, parts) in &lists {
+            object[*name] = json!(parts);
+        }
+        return Ok(print(&object.to_string())?);
+    }
+    for (name, parts) in &lists {
+        let parts = if parts.is_empty() {
+            "none".to_owned()
+        } else {
+            parts.join(", ")
+        };
+        print(&format!("{:<17}{parts}", name.replace('_', " ")))?;
+    }
+    Ok(print(&format!("{:<17}{cuda}", "CUDA devices"))?)
+}

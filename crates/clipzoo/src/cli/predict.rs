@@ -1,0 +1,228 @@
+//! `clipzoo predict`: the features of texts and pictures.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clip_apps::{Predictor, PreparedRow};
+use clip_core::serde_json::json;
+use clip_core::{Embedder, FeatureSink, PairTable, Result};
+use clip_data::{Decoder, Rejects, Roles, SinkOptions, TextFile, image_paths, open_sink};
+use clip_nn::Pipeline;
+
+use super::Cli;
+use super::args::{Compute, Model, TableArgs, note, print};
+use super::failure::{Outcome, usage};
+use super::inputs;
+use super::progress::Progress;
+use super::rows::{Pass, Preparer, Refused, policed};
+
+/// Flags of `predict`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  clipzoo predict --model ./my-model --table products.tsv --output features.safetensors
+  clipzoo predict --model ./my-model --texts titles.txt --images photos/ --output features.safetensors
+
+OUTPUT's extension is its format: .safetensors holds `text_features` and/or `image_features`, [rows, dim], f32, unit
+rows, in input order; .npy (texts or pictures); .jsonl (an object a row); .tsv (EasyNLP's); .parquet.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: Model,
+    /// Texts: .txt one a line, .jsonl one JSON string a line
+    #[arg(long, value_name = "FILE")]
+    texts: Option<PathBuf>,
+    /// Pictures: files and folders (sorted by path)
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    images: Vec<PathBuf>,
+    /// A table of texts, pictures or both
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
+    /// Prepared `pixels` and/or `input_ids` (`attention_mask`), safetensors
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["texts", "images", "table"])]
+    inputs: Option<PathBuf>,
+    /// Where the features go
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Rows the model gets at once
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    batch_size: usize,
+    /// Print one JSON object about the result
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    table_args: TableArgs,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
+    if args.texts.is_none() && args.images.is_empty() && args.table.is_none() && args.inputs.is_none() {
+        return usage(
+            "there is nothing to embed",
+            "give --texts, --images, --table or --inputs",
+        );
+    }
+    let pipeline = args.model.open(cli, &args.compute)?;
+    let mut sink = open_sink(&args.output, sink_options(&args)?)?;
+    let mut rejects = Rejects::beside(&args.output);
+    let rows = match &args.inputs {
+        Some(file) => inputs::embed(&pipeline, file, args.batch_size, &mut *sink)?,
+        None => Passes {
+            args: &args,
+            pipeline: &pipeline,
+            sink: &mut *sink,
+            rejects: &mut rejects,
+        }
+        .run()?,
+    };
+    sink.commit()?;
+    let (refused, listed) = (rejects.count(), rejects.finish()?);
+    if let Some(list) = listed {
+        note(&format!(
+            "{refused} rows were refused: their places stay empty (zeros, or null); {} lists them",
+            list.display()
+        ));
+    }
+    if args.json {
+        let object = json!({
+            "output": args.output, "texts": rows.texts, "images": rows.images, "dim": pipeline.info().dim,
+            "refused": refused, "dtype": args.compute.kind_name(),
+        });
+        return Ok(print(&object.to_string())?);
+    }
+    note(&format!(
+        "{}: {} texts, {} pictures, {} dimensions",
+        args.output.display(),
+        rows.texts,
+        rows.images,
+        pipeline.info().dim
+    ));
+    Ok(())
+}
+
+fn sink_options(args: &Args) -> Result<SinkOptions> {
+    let metadata = BTreeMap::from([
+        ("dtype".to_owned(), args.compute.kind_name().to_owned()),
+        ("model".to_owned(), args.model.model.display().to_string()),
+        ("clipzoo".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+    ]);
+    Ok(SinkOptions {
+        metadata,
+        ..SinkOptions::default()
+    })
+}
+
+/// How many rows were written.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct Rows {
+    pub(crate) texts: u64,
+    pub(crate) images: u64,
+}
+
+struct Passes<'a> {
+    args: &'a Args,
+    pipeline: &'a Pipeline,
+    sink: &'a mut dyn FeatureSink,
+    rejects: &'a mut Rejects,
+}
+
+impl Passes<'_> {
+    /// A table alone is read once, both columns together; otherwise texts and pictures are passes of their own.
+    fn run(&mut self) -> Outcome<Rows> {
+        let args = self.args;
+        let mut rows = Rows::default();
+        if let (Some(table), None, true) = (&args.table, &args.texts, args.images.is_empty()) {
+            let roles = self.roles(table)?;
+            let done = self.table(table, roles, 0)?;
+            rows.texts = if roles.texts() { done } else { 0 };
+            rows.images = if roles.images() { done } else { 0 };
+            return Ok(rows);
+        }
+        if let Some(file) = &args.texts {
+            let preparer = self.preparer(Roles::Texts)?;
+            let texts = preparer.texts(TextFile::open(file)?)?;
+            rows.texts += self.pass("texts", None, rows.texts, &preparer, texts)?;
+        }
+        if !args.images.is_empty() {
+            let preparer = self.preparer(Roles::Images)?;
+            let paths = image_paths(&args.images)?;
+            let total = Some(paths.len() as u64);
+            let images = preparer.images(paths)?;
+            rows.images += self.pass("pictures", total, rows.images, &preparer, images)?;
+        }
+        if let Some(table) = &args.table {
+            let roles = self.roles(table)?;
+            if roles.texts() {
+                rows.texts += self.table(table, Roles::Texts, rows.texts)?;
+            }
+            if roles.images() {
+                rows.images += self.table(table, Roles::Images, rows.images)?;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// What the table holds: texts, pictures or both.
+    fn roles(&self, path: &Path) -> Outcome<Roles> {
+        let args = &self.args.table_args;
+        // Opened for texts or for pictures alone, a table that lacks the other column is fine.
+        let texts = args.open(path, Roles::Texts);
+        let has_images = |columns: &[String]| columns.contains(&args.image_column);
+        match texts {
+            Ok(table) if has_images(table.columns()) => Ok(Roles::Pairs),
+            Ok(_) => Ok(Roles::Texts),
+            Err(failure) => args
+                .open(path, Roles::Images)
+                .map(|_| Roles::Images)
+                .map_err(|_| failure),
+        }
+    }
+
+    fn preparer(&self, roles: Roles) -> Result<Preparer> {
+        Ok(Preparer {
+            tokenizer: roles.texts().then(|| self.pipeline.tokenizer()).transpose()?,
+            transform: roles.images().then(|| self.pipeline.transform()).transpose()?,
+            decoder: Decoder::default(),
+            workers: self.args.compute.workers(),
+        })
+    }
+
+    fn table(&mut self, path: &Path, roles: Roles, base: u64) -> Outcome<u64> {
+        let table = Arc::new(self.args.table_args.open(path, roles)?);
+        let total = Some(table.rows() as u64);
+        let preparer = self.preparer(roles)?;
+        let rows = preparer.table(table, roles)?;
+        self.pass("rows", total, base, &preparer, rows)
+    }
+
+    /// One pass over rows of like parts, behind `base` earlier ones.
+    fn pass(
+        &mut self,
+        what: &'static str,
+        total: Option<u64>,
+        base: u64,
+        preparer: &Preparer,
+        rows: impl Iterator<Item = Result<PreparedRow>>,
+    ) -> Outcome<u64> {
+        let refused = Refused::default();
+        let rows = policed(
+            rows,
+            preparer,
+            self.args.table_args.bad_rows.into(),
+            self.rejects,
+            &refused,
+        );
+        let mut sink = Pass {
+            sink: self.sink,
+            base,
+            refused: refused.clone(),
+        };
+        let (mut progress, mut before) = (Progress::start(what, total), 0);
+        let done = Predictor::new(self.pipeline, self.args.batch_size)?.run(rows, &mut sink, &mut |done| {
+            progress.add(done - before);
+            before = done;
+        })?;
+        progress.finish();
+        Ok(done)
+    }
+}

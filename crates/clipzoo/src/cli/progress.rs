@@ -1,0 +1,67 @@
+//! Progress of a command: a bar on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::args::note;
+
+/// Counts what has been done. Silent for work that takes under a few seconds and no terminal is watching.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    what: &'static str,
+    total: Option<u64>,
+    done: u64,
+    started: Instant,
+    spoke: Instant,
+}
+
+/// Plain lines come at most this often.
+const PAUSE: Duration = Duration::from_secs(10);
+
+impl Progress {
+    /// Begins counting `what`, up to `total` where known.
+    pub(crate) fn start(what: &'static str, total: Option<u64>) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let template = if total.is_some() {
+                "{msg} {wide_bar} {pos}/{len} {per_sec}, {eta} left"
+            } else {
+                "{msg} {spinner} {pos} {per_sec}"
+            };
+            let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+            // A template that does not parse would be a defect; the plain bar is good enough then.
+            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            bar.with_style(style).with_message(what)
+        });
+        let now = Instant::now();
+        Self {
+            bar,
+            what,
+            total,
+            done: 0,
+            started: now,
+            spoke: now,
+        }
+    }
+
+    /// Counts `rows` more.
+    pub(crate) fn add(&mut self, rows: u64) {
+        self.done += rows;
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.done);
+        } else if self.spoke.elapsed() >= PAUSE {
+            self.spoke = Instant::now();
+            let rate = self.done as f64 / self.started.elapsed().as_secs_f64();
+            let of = self.total.map_or(String::new(), |total| format!(" of {total}"));
+            note(&format!("{}: {}{of}, {rate:.1} a second", self.what, self.done));
+        }
+    }
+
+    /// Ends counting; the bar goes away.
+    pub(crate) fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

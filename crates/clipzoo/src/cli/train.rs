@@ -1,0 +1,388 @@
+//! `clipzoo train`: flags over run.toml over defaults, then the trainer.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use clip_core::serde_json::json;
+use clip_core::{PairTable, Result};
+use clip_data::{Columns, Decoder, Roles, Schema, Table, TableOptions};
+use clip_models::{Join, Loaded};
+use clip_nn::{Fresh, ParamOptions, Preparation};
+use clip_train::{
+    Compute as TrainType, DataConfig, Environment, Existing, Job, JoinConfig, Reading, RunConfig, RunDir, Schedule,
+    Terminal, Trained, is_usage, train as train_job,
+};
+
+use super::Cli;
+use super::args::{Compute, Dtype, OnBadRow, note, print};
+use super::failure::{Failure, Outcome, usage};
+
+/// Flags of `train`. Each overrides the file's value.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  clipzoo train --model ./my-model --train pairs.tsv --valid valid.tsv --output runs/first
+  clipzoo train --image-tower efficientnet.pth --text-tower ./minilm --config run.toml --output runs/joined
+  clipzoo train --config runs/first/run.toml --output runs/first --resume
+
+OUTPUT holds best/ and last/ (model directories), metrics.jsonl, run.toml with every setting, TensorBoard events, and
+checkpoints/ to resume from.")]
+pub(crate) struct Args {
+    /// Settings; flags override them
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The model to start from: a directory or a weights file
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["image_tower", "text_tower"])]
+    model: Option<String>,
+    /// An image tower, to join with --text-tower under fresh projections
+    #[arg(long, value_name = "PATH", requires = "text_tower")]
+    image_tower: Option<String>,
+    /// A text tower, to join with --image-tower
+    #[arg(long, value_name = "PATH", requires = "image_tower")]
+    text_tower: Option<String>,
+    /// The training pairs
+    #[arg(long, value_name = "FILE")]
+    train: Option<PathBuf>,
+    /// The pairs that evaluations rank; without them, best = last
+    #[arg(long, value_name = "FILE")]
+    valid: Option<PathBuf>,
+    /// The run's directory; must be new or empty, unless --resume
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Go on from the newest good checkpoint in OUTPUT
+    #[arg(long)]
+    resume: bool,
+
+    /// How often each pair is seen
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    epochs: Option<u64>,
+    /// Pairs a step
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    batch_size: Option<usize>,
+    /// Pairs that go through a tower at once; memory and time, not the result
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    micro_batch: Option<usize>,
+    /// The rate after the warm-up
+    #[arg(long, value_name = "X", help_heading = "Training")]
+    lr: Option<f64>,
+    /// Steps over which the rate goes up
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    warmup_steps: Option<u64>,
+    /// Weight decay of AdamW
+    #[arg(long, value_name = "X", help_heading = "Training")]
+    weight_decay: Option<f64>,
+    /// How the rate goes on after the warm-up
+    #[arg(long, value_enum, help_heading = "Training")]
+    schedule: Option<ScheduleName>,
+    /// The most that all gradients' common norm may be; 0 for no limit
+    #[arg(long, value_name = "X", help_heading = "Training")]
+    grad_clip: Option<f64>,
+    /// Decides every random number
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    seed: Option<u64>,
+    /// Whether an epoch's order is drawn; false takes the rows in order
+    #[arg(long, value_name = "BOOL", help_heading = "Training")]
+    shuffle: Option<bool>,
+    /// No batch holds a product (see --item-column), or another column's value, twice
+    #[arg(long, value_name = "COLUMN", help_heading = "Training")]
+    unique_by: Option<String>,
+    /// What keeps its weights: image, text (the towers), or any prefix of weight names
+    #[arg(long, value_name = "PREFIX", num_args = 1.., help_heading = "Training")]
+    lock: Vec<String>,
+    /// Steps between lines of metrics.jsonl
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    log_every: Option<u64>,
+    /// Steps between checkpoints [default: each epoch]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    checkpoint_every: Option<u64>,
+    /// The most tokens of a text [default: the config's; 52 for BERT text towers]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    context_length: Option<usize>,
+
+    #[command(flatten)]
+    table: TableFlags,
+    #[command(flatten)]
+    compute: Compute,
+    /// Print one JSON object about the result
+    #[arg(long)]
+    json: bool,
+}
+
+/// The table's flags, each `None` where the file decides.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Table")]
+struct TableFlags {
+    /// Columns of a table without header: name:type:count, separated by commas
+    #[arg(long, value_name = "SCHEMA")]
+    schema: Option<String>,
+    /// The first line of a TSV holds the names (always so for .csv)
+    #[arg(long)]
+    header: bool,
+    /// Column of the texts [default: text]
+    #[arg(long, value_name = "NAME")]
+    text_column: Option<String>,
+    /// Column of the pictures [default: image]
+    #[arg(long, value_name = "NAME")]
+    image_column: Option<String>,
+    /// Column of the product: rows of one product are never each other's negatives
+    #[arg(long, value_name = "NAME")]
+    item_column: Option<String>,
+    /// Column of the concepts
+    #[arg(long, value_name = "NAME")]
+    concept_column: Option<String>,
+    /// Column of the weights
+    #[arg(long, value_name = "NAME")]
+    weight_column: Option<String>,
+    /// Column of the row's own id
+    #[arg(long, value_name = "NAME")]
+    id_column: Option<String>,
+    /// What to do with a row that cannot be read: stop (default), or skip and list it in OUTPUT.rejects.jsonl
+    #[arg(long, value_enum)]
+    bad_rows: Option<OnBadRow>,
+}
+
+/// What `--schedule` takes.
+#[derive(ValueEnum, Clone, Copy)]
+enum ScheduleName {
+    Cosine,
+    Linear,
+    Constant,
+}
+
+/// Overrides a setting where the flag was given.
+fn set<T>(setting: &mut T, flag: Option<T>) {
+    if let Some(value) = flag {
+        *setting = value;
+    }
+}
+
+/// Overrides an optional setting where the flag was given.
+fn set_some<T>(setting: &mut Option<T>, flag: Option<T>) {
+    if flag.is_some() {
+        *setting = flag;
+    }
+}
+
+impl Args {
+    /// Flags over the file over the defaults.
+    fn config(&mut self) -> Result<RunConfig> {
+        let mut config = match &self.config {
+            Some(file) => RunConfig::load(file)?,
+            None => RunConfig::default(),
+        };
+        if self.model.is_some() {
+            (config.image_tower, config.text_tower) = (None, None);
+        } else if self.image_tower.is_some() {
+            config.model = None;
+        }
+        set_some(&mut config.model, self.model.take());
+        set_some(&mut config.image_tower, self.image_tower.take());
+        set_some(&mut config.text_tower, self.text_tower.take());
+        set_some(&mut config.data.train, self.train.take());
+        set_some(&mut config.data.valid, self.valid.take());
+        set(&mut config.epochs, self.epochs);
+        set(&mut config.batch_size, self.batch_size);
+        set(&mut config.micro_batch, self.micro_batch);
+        set(&mut config.lr, self.lr);
+        set(&mut config.warmup_steps, self.warmup_steps);
+        set(&mut config.weight_decay, self.weight_decay);
+        set(&mut config.schedule, self.schedule.map(Schedule::from));
+        set(&mut config.grad_clip, self.grad_clip);
+        set(&mut config.seed, self.seed);
+        set(&mut config.shuffle, self.shuffle);
+        set_some(&mut config.unique_by, self.unique_by.take());
+        if !self.lock.is_empty() {
+            config.lock = std::mem::take(&mut self.lock);
+        }
+        set(&mut config.log_every, self.log_every);
+        set_some(&mut config.checkpoint_every, self.checkpoint_every);
+        set_some(&mut config.context_length, self.context_length);
+        self.table.over(&mut config.data);
+        if self.compute.dtype == Dtype::Bf16 {
+            config.dtype = TrainType::Bf16;
+        }
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl TableFlags {
+    fn over(&mut self, data: &mut clip_train::DataConfig) {
+        set_some(&mut data.schema, self.schema.take());
+        set_some(&mut data.header, self.header.then_some(true));
+        set(&mut data.text_column, self.text_column.take());
+        set(&mut data.image_column, self.image_column.take());
+        set_some(&mut data.item_column, self.item_column.take());
+        set_some(&mut data.concept_column, self.concept_column.take());
+        set_some(&mut data.weight_column, self.weight_column.take());
+        set_some(&mut data.id_column, self.id_column.take());
+        set(
+            &mut data.bad_rows,
+            self.bad_rows.map(|policy| match policy {
+                OnBadRow::Stop => clip_train::BadRows::Stop,
+                OnBadRow::Skip => clip_train::BadRows::Skip,
+            }),
+        );
+    }
+}
+
+impl From<ScheduleName> for Schedule {
+    fn from(name: ScheduleName) -> Self {
+        match name {
+            ScheduleName::Cosine => Self::Cosine,
+            ScheduleName::Linear => Self::Linear,
+            ScheduleName::Constant => Self::Constant,
+        }
+    }
+}
+
+pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
+    let threads = args.compute.set_threads()?;
+    let device = args.compute.device()?;
+    let existing = if args.resume {
+        Existing::Resume
+    } else {
+        Existing::Refuse
+    };
+    let run = RunDir::open(&args.output, existing).map_err(|error| {
+        if is_usage(&error) {
+            Failure::Usage(error)
+        } else {
+            Failure::Failed(error)
+        }
+    })?;
+    let mut config = args.config()?;
+    config.environment = Environment::here(device, args.compute.workers());
+    let Some(train_file) = config.data.train.clone() else {
+        return usage(
+            "no training pairs are named",
+            "pass --train FILE, or set data.train in the config file",
+        );
+    };
+    let train: Arc<dyn PairTable> = Arc::new(open_table(&config.data, &train_file)?);
+    let valid: Option<Arc<dyn PairTable>> = match &config.data.valid {
+        Some(file) => Some(Arc::new(open_table(&config.data, file)?)),
+        None => None,
+    };
+    let params = ParamOptions {
+        device,
+        seed: config.seed,
+        fresh: Fresh::Nothing,
+        trainable: true,
+    };
+    let loaded = load(cli, &config, &run, params)?;
+    let reading = Reading {
+        decoder: Arc::new(Decoder::default()),
+        transform: loaded.preparation.transform()?,
+        tokenizer: loaded.preparation.tokenizer()?,
+        workers: args.compute.workers(),
+    };
+    if !args.json {
+        let count = loaded.model.parameters().count();
+        note(&format!(
+            "training {count} parameters on {} pairs, {threads} threads",
+            train.rows()
+        ));
+    }
+    let job = Job {
+        model: loaded.model,
+        writer: Box::new(loaded.writer),
+        reading,
+        train,
+        valid,
+        config,
+        observers: vec![Box::new(Terminal::new())],
+        run,
+    };
+    let trained = train_job(job, &cli.zoo)?;
+    report(&args, &trained)
+}
+
+/// The model to train: of the checkpoint that the run goes on from, or the one named, or two towers joined.
+fn load(cli: &Cli, config: &RunConfig, run: &RunDir, params: ParamOptions) -> Outcome<Loaded> {
+    let (zoo, families) = (&cli.zoo, &cli.families);
+    if let Some(checkpoint) = run.checkpoint() {
+        return Ok(clip_models::load(
+            checkpoint.model(),
+            zoo,
+            families,
+            params,
+            config.context_length,
+        )?);
+    }
+    match (&config.model, &config.image_tower, &config.text_tower) {
+        (Some(model), None, None) => Ok(clip_models::load(model, zoo, families, params, config.context_length)?),
+        (None, Some(image), Some(text)) => {
+            let JoinConfig {
+                embed_dim,
+                image_projection,
+                text_projection,
+                image: image_fields,
+                text: text_fields,
+            } = config.join.clone();
+            let how = Join {
+                embed_dim,
+                image_projection,
+                text_projection,
+                context_length: config.context_length,
+                image: image_fields,
+                text: text_fields,
+            };
+            Ok(clip_models::join(image, text, &how, zoo, families, params)?)
+        }
+        _ => usage(
+            "it is not clear what to train",
+            "name either a model (--model) or two towers (--image-tower and --text-tower)",
+        ),
+    }
+}
+
+fn open_table(data: &DataConfig, file: &Path) -> Outcome<Table> {
+    let schema = match &data.schema {
+        Some(text) => Some(Schema::parse(text).map_err(Failure::Usage)?),
+        None => None,
+    };
+    let columns = Columns {
+        text: data.text_column.clone(),
+        image: data.image_column.clone(),
+        item: data.item_column.clone(),
+        concept: data.concept_column.clone(),
+        weight: data.weight_column.clone(),
+        id: data.id_column.clone(),
+    };
+    let options = TableOptions {
+        schema,
+        header: data.header,
+        columns,
+        roles: Roles::Pairs,
+        ..TableOptions::default()
+    };
+    Ok(Table::open(file, options)?)
+}
+
+fn report(args: &Args, trained: &Trained) -> Outcome {
+    let Trained { summary, rejects } = trained;
+    let seconds_per_step = (summary.done > 0).then(|| summary.seconds / summary.done as f64);
+    if args.json {
+        let object = json!({
+            "output": args.output, "step": summary.step, "done": summary.done, "loss": summary.loss,
+            "seconds_per_step": seconds_per_step, "evaluated": summary.evaluated, "refused": summary.refused,
+            "rejects": rejects,
+        });
+        return Ok(print(&object.to_string())?);
+    }
+    if let Some(list) = rejects {
+        note(&format!("refused rows are listed in {}", list.display()));
+    }
+    let what = if summary.done == 0 {
+        "the run was finished before"
+    } else {
+        "done"
+    };
+    note(&format!(
+        "{what}: step {}, model in {}",
+        summary.step,
+        args.output.join("best").display()
+    ));
+    Ok(())
+}
