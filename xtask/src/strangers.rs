@@ -24,13 +24,19 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         let cargo = |subcommand: &str| -> Command {
             let mut cargo = process::cargo(workspace);
             cargo.current_dir(folder).env("CARGO_TARGET_DIR", workspace.target());
-            cargo.arg("--config").arg(&profiles).arg(subcommand);
+            cargo.arg(subcommand);
+            cargo
+        };
+        // After the subcommand: clippy is a program of its own, which sees nothing of what stands before its name.
+        let built = |subcommand: &str| -> Command {
+            let mut cargo = cargo(subcommand);
+            cargo.arg("--config").arg(&profiles);
             cargo
         };
         process::run(cargo("fmt").arg("--check"))?;
-        process::run(cargo("clippy").args(["--all-targets", "--", "-D", "warnings"]))?;
-        process::run(cargo("test").arg("--quiet"))?;
-        process::run(cargo("run").arg("--quiet"))?;
+        process::run(built("clippy").args(["--all-targets", "--", "-D", "warnings"]))?;
+        process::run(built("test").arg("--quiet"))?;
+        process::run(built("run").arg("--quiet"))?;
     }
     println!("{} examples of a stranger's crate", found.len());
     Ok(())
