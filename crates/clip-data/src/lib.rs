@@ -19,6 +19,7 @@ mod rejects;
 mod table;
 mod tensors;
 mod text_file;
+mod thumbnail;
 mod transform;
 
 pub use augment::Augment;
@@ -33,4 +34,5 @@ pub use rejects::Rejects;
 pub use table::{Columns, Format, MAX_ROW_BYTES, Roles, Row, Schema, Table, TableOptions};
 pub use tensors::{TensorFile, TensorWriter};
 pub use text_file::TextFile;
+pub use thumbnail::thumbnail;
 pub use transform::{Alpha, ClipTransform, ConfigForm, Crop, Filter, Order, Passes, Rescale, Resize, TransformConfig};

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use clip_apps::{Evaluation, Predictor, Relevance, Sides, chance, evaluate};
 use clip_core::serde_json;
-use clip_core::{Embedder, Embeddings, Error, FeatureRows, FeatureSink, Id, PairTable, Result};
-use clip_data::{BadRows, Decoder, Rejects, Roles, Table, read_features};
+use clip_core::{Embedder, Embeddings, Error, FeatureRows, FeatureSink, Id, Modality, PairTable, Result};
+use clip_data::{BadRows, Decoder, Rejects, Roles, Table, feature_name, read_features};
 use clip_index::{Figures, Options};
 
 use super::Cli;
 use super::args::{Compute, TableArgs, note, print};
+use super::evaluate_page::{self, Shown};
 use super::failure::{Outcome, usage};
 use super::progress::Progress;
 use super::rows::{Preparer, Refused, policed};
@@ -45,6 +46,12 @@ pub(crate) struct Args {
     /// Rows the model gets at once
     #[arg(long, value_name = "N", default_value_t = 32)]
     batch_size: usize,
+    /// Also write a self-contained HTML page of queries and what they found
+    #[arg(long, value_name = "FILE", requires = "table")]
+    page: Option<PathBuf>,
+    /// Decides which queries the page shows
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -57,39 +64,70 @@ pub(crate) struct Args {
 pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     let threads = args.compute.set_threads()?;
     let options = Options::default().threads(threads);
-    let (texts, images, mut relevance) = match (&args.model, &args.table, &args.text_features, &args.image_features) {
-        (Some(model), Some(table), ..) => embed(cli, &args, model, table)?,
+    let (mut embedded, source) = match (&args.model, &args.table, &args.text_features, &args.image_features) {
+        (Some(model), Some(file), ..) => {
+            let table = Arc::new(args.table_args.open(file, Roles::Pairs)?);
+            let (embedded, rows) = embed(cli, &args, model, &table)?;
+            (embedded, Some((model, table, rows)))
+        }
         (_, _, Some(texts), Some(images)) => {
-            let (texts, images) = (
-                read_features(texts, "text_features")?,
-                read_features(images, "image_features")?,
-            );
-            (texts, images, Relevance::diagonal())
+            let texts = read_features(texts, feature_name(Modality::Text))?;
+            let images = read_features(images, feature_name(Modality::Image))?;
+            (
+                Embedded {
+                    texts,
+                    images,
+                    relevance: Relevance::diagonal(),
+                },
+                None,
+            )
         }
         _ => {
-            return usage(
-                "there is nothing to evaluate",
-                "give --model and --table, or --text-features and --image-features",
-            );
+            let remedy = "give --model and --table, or --text-features and --image-features";
+            return usage("there is nothing to evaluate", remedy);
         }
     };
     if let Some(file) = &args.relevance {
         let sides = Sides {
-            texts: texts.len(),
-            images: images.len(),
+            texts: embedded.texts.len(),
+            images: embedded.images.len(),
             ..Sides::default()
         };
-        relevance = Relevance::read(file, sides)?;
+        embedded.relevance = Relevance::read(file, sides)?;
     }
-    let evaluation = evaluate(&texts, &images, &relevance, options)?;
+    let Embedded {
+        texts,
+        images,
+        relevance,
+    } = &embedded;
+    let evaluation = evaluate(texts, images, relevance, options)?;
+    if let (Some(path), Some((model, table, rows))) = (&args.page, &source) {
+        let shown = Shown {
+            model,
+            table,
+            rows,
+            texts,
+            images,
+            relevance,
+        };
+        evaluate_page::write(&shown, &evaluation, args.seed, options, path)?;
+    }
     if args.json {
         let text = serde_json::to_string(&evaluation).map_err(|error| Error::internal(error.to_string()))?;
         return Ok(print(&text)?);
     }
-    Ok(print(&report(
-        &evaluation,
-        &chance(&relevance, texts.len(), images.len())?,
-    ))?)
+    print(&report(&evaluation, &chance(relevance, texts.len(), images.len())?))?;
+    if let Some(path) = &args.page {
+        print(&format!("page: {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The features to rank, and which belong together.
+struct Embedded {
+    texts: Embeddings,
+    images: Embeddings,
+    relevance: Relevance,
 }
 
 /// A short table of both directions, against chance.
@@ -124,13 +162,14 @@ fn report(evaluation: &Evaluation, chance: &Evaluation) -> String {
     .join("\n")
 }
 
-fn embed(cli: &Cli, args: &Args, model: &Path, path: &Path) -> Outcome<(Embeddings, Embeddings, Relevance)> {
+/// Embeds a table; also gives the numbers of its good rows.
+fn embed(cli: &Cli, args: &Args, model: &Path, table: &Arc<Table>) -> Outcome<(Embedded, Vec<usize>)> {
     let model = super::args::Model {
         model: model.to_owned(),
         context_length: args.context_length,
     };
     let pipeline = model.open(cli, &args.compute)?;
-    let table = Arc::new(args.table_args.open(path, Roles::Pairs)?);
+    let path = table.path();
     let preparer = Preparer {
         tokenizer: Some(pipeline.tokenizer()?),
         transform: Some(pipeline.transform()?),
@@ -139,7 +178,7 @@ fn embed(cli: &Cli, args: &Args, model: &Path, path: &Path) -> Outcome<(Embeddin
     };
     let (mut kept, mut rejects, refused) = (Kept::default(), Rejects::beside(path), Refused::default());
     let (mut progress, mut before) = (Progress::start("rows", Some(table.rows() as u64)), 0);
-    let rows = preparer.table(Arc::clone(&table), Roles::Pairs)?;
+    let rows = preparer.table(Arc::clone(table), Roles::Pairs)?;
     // A refused row can be neither query nor gallery, so it leaves; nothing here is numbered by row.
     let policy: BadRows = args.table_args.bad_rows.into();
     let rows = policed(rows, &preparer, policy, &mut rejects, &refused);
@@ -156,8 +195,13 @@ fn embed(cli: &Cli, args: &Args, model: &Path, path: &Path) -> Outcome<(Embeddin
         ));
     }
     let good: Vec<usize> = (0..table.rows()).filter(|&row| !refused.contains(row as u64)).collect();
-    let relevance = relevance(args, &table, &good)?;
-    Ok((pick(kept.texts, &good)?, pick(kept.images, &good)?, relevance))
+    let relevance = relevance(args, table, &good)?;
+    let embedded = Embedded {
+        texts: pick(kept.texts, &good)?,
+        images: pick(kept.images, &good)?,
+        relevance,
+    };
+    Ok((embedded, good))
 }
 
 fn relevance(args: &Args, table: &Table, rows: &[usize]) -> Result<Relevance> {

@@ -2,6 +2,7 @@
 
 mod args;
 mod evaluate;
+mod evaluate_page;
 mod failure;
 mod inputs;
 mod inspect;
