@@ -44,10 +44,16 @@ impl<'a> Fields<'a> {
 
     /// A size that must be there.
     pub(crate) fn required_size(&self, key: &str) -> Result<usize> {
-        if self.get(key).is_none() {
-            return Err(Error::invalid(format!("{} is missing", self.name(key))));
-        }
+        self.require(&[key])?;
         self.size(key, 0)
+    }
+
+    /// Refuses a config that lacks one of the keys, for layouts without defaults.
+    pub(crate) fn require(&self, keys: &[&str]) -> Result<()> {
+        match keys.iter().find(|key| self.get(key).is_none()) {
+            None => Ok(()),
+            Some(key) => Err(Error::invalid(format!("{} is missing", self.name(key)))),
+        }
     }
 
     /// A whole number, 0 included.

@@ -6,6 +6,7 @@
 
 mod bert;
 mod dual_encoder;
+mod easynlp;
 mod efficientnet;
 mod native;
 mod open_clip;
@@ -112,9 +113,11 @@ impl Families {
     /// The families of this crate.
     pub fn bundled() -> Self {
         let mut families = Self::new();
-        let bundled: [Arc<dyn Family>; 5] = [
+        let bundled: [Arc<dyn Family>; 7] = [
             Arc::new(bert::Bert),
             Arc::new(dual_encoder::DualEncoder),
+            Arc::new(easynlp::ChineseClip),
+            Arc::new(easynlp::OpenClip),
             Arc::new(efficientnet::EfficientNetLite0),
             Arc::new(native::Native),
             Arc::new(open_clip::OpenClip),

@@ -19,7 +19,7 @@ use write::{text_cfg, vision_cfg};
 const NAME: &str = "open_clip";
 
 /// ln(1 / 0.07).
-const LOGIT_SCALE: f64 = 2.659_260_036_932_778;
+pub(super) const LOGIT_SCALE: f64 = 2.659_260_036_932_778;
 /// How OpenCLIP's sigmoid models start.
 const LOGIT_BIAS: f64 = -10.0;
 const EPS: f64 = 1e-5;
@@ -27,7 +27,7 @@ const EPS: f64 = 1e-5;
 /// A config with `model_cfg`, or a bare file with OpenAI's names.
 pub(crate) struct OpenClip;
 
-const BLOCKS: &[Row] = &[
+pub(super) const BLOCKS: &[Row] = &[
     Row::Same {
         file: "transformer.resblocks.{i}.ln_1.{p}",
         model: "blocks.{i}.norm1.{p}",
@@ -54,7 +54,7 @@ const BLOCKS: &[Row] = &[
     },
 ];
 
-const VISION: &[Row] = &[
+pub(super) const VISION: &[Row] = &[
     Row::Same {
         file: "class_embedding",
         model: "class_embedding",
@@ -77,7 +77,7 @@ const VISION: &[Row] = &[
     },
 ];
 
-const TEXT: &[Row] = &[
+pub(super) const TEXT: &[Row] = &[
     Row::Same {
         file: "token_embedding.weight",
         model: "token_embedding.weight",
@@ -94,7 +94,7 @@ const TEXT: &[Row] = &[
 ];
 
 /// `x @ P` in their code, a linear layer in ours.
-const TEXT_PROJECTION: &[Row] = &[Row::Transpose {
+pub(super) const TEXT_PROJECTION: &[Row] = &[Row::Transpose {
     file: "text_projection",
     model: "text_projection.weight",
 }];
@@ -104,7 +104,7 @@ const TEXT_PROJECTION_WITH_BIAS: &[Row] = &[Row::Same {
     model: "text_projection.{p}",
 }];
 
-const HEAD: &[Row] = &[
+pub(super) const HEAD: &[Row] = &[
     Row::Reshape {
         file: "logit_scale",
         model: "logit_scale",

@@ -1,5 +1,6 @@
 //! Every family, both ways: config to canonical and back, tensors to canonical names and back, to the bit.
 
+mod easynlp;
 mod layouts;
 mod refusals;
 

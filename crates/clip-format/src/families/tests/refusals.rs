@@ -28,7 +28,8 @@ fn an_unknown_model_type_lists_the_known_ones() {
     assert_eq!(
         message,
         "`model_type` \"align\" in config.json is of no known family; known: bert (`model_type` \"bert\"), clipzoo \
-         (`model_type` \"clipzoo\"), efficientnet_lite0 (`model_type` \"efficientnet_lite0\", or a bare file with its \
+         (`model_type` \"clipzoo\"), easynlp-chinese-clip (`model_type` \"chinese_clip\" with `embed_dim`), \
+         easynlp-open-clip (`model_type` \"open_clip\" in a flat config), efficientnet_lite0 (`model_type` \"efficientnet_lite0\", or a bare file with its \
          tensors), open_clip (a config with `model_cfg`), vision-text-dual-encoder (`model_type` \
          \"vision-text-dual-encoder\")"
     );
@@ -279,6 +280,8 @@ fn every_bundled_family_is_in_the_table_once() {
         [
             "bert",
             "clipzoo",
+            "easynlp-chinese-clip",
+            "easynlp-open-clip",
             "efficientnet_lite0",
             "open_clip",
             "vision-text-dual-encoder"
