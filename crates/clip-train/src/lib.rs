@@ -1,4 +1,15 @@
 //! Training: runs, objectives, the optimizer, schedules, checkpoints, observers.
+//!
+//! [`train`] is what the command calls: it takes a [`Job`] (a model, tables, a [`RunConfig`], an opened [`RunDir`]), keeps
+//! the features of locked towers, and runs the [`Trainer`]. A [`Trainer`] takes any [`BatchSource`] and [`Evaluation`].
+//!
+//! A step is one path, [`back_propagate`]: towers, detached features, the [`Objectives`]' loss, towers again, with one
+//! micro-batch or many. Nothing drawn at random has a state: the generator is seeded before each use by what the use is,
+//! so a run resumed from a [`Checkpoint`] gives the numbers of one that was never stopped (same machine, same threads).
+//!
+//! Training names no backbone and no family: models are built by the caller's zoo and written by the caller's
+//! [`ModelWriter`](clip_nn::ModelWriter). [`register`] adds our objectives to a zoo as anybody would.
+
 mod batch;
 mod checkpoint;
 mod clip;

@@ -12,6 +12,11 @@ use super::row::{Inputs, PrepareInputs, Stores};
 use crate::batch::{Batch, BatchSource, BatchStream};
 use crate::views::Views;
 
+/// Rows read ahead: two batches, but no more than fit in a few hundred megabytes of pixels.
+fn ahead(batch: usize) -> usize {
+    (2 * batch).min(1024)
+}
+
 /// A loader over a whole table, in its order.
 pub(crate) fn loader<O: Send + 'static>(
     table: &Arc<dyn PairTable>,
@@ -30,6 +35,7 @@ pub(crate) fn loader<O: Send + 'static>(
     let options = LoaderOptions {
         workers,
         bad_rows,
+        ahead: ahead(batch),
         ..LoaderOptions::for_batch(batch)
     };
     let source = Shuffled::new(Arc::clone(table), Arc::new(InOrder));
@@ -77,7 +83,7 @@ impl BatchSource for TableSource {
             workers: self.reading.workers,
             bad_rows: self.bad_rows,
             last: self.last,
-            ..LoaderOptions::for_batch(self.batch)
+            ahead: ahead(self.batch),
         };
         let prepare = PrepareInputs {
             reading: self.reading.clone(),

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_record_is_what_tensorboard_writes() {
-        // tensorboard 2.20: RecordWriter of Event(wall_time=1.0, step=300, summary of one value).
+        // tensorboard 2.21: its RecordWriter of Event(wall_time=1.0, step=300, summary of one value).
         let event = event(1.0, 300, &What::Scalars(&[("train/loss".into(), 0.5)]));
         let wanted = [
             &[
@@ -122,7 +122,8 @@ mod tests {
         .concat();
         assert_eq!(event, wanted);
         let record = record(&event);
-        assert_eq!(record.len(), 8 + 4 + event.len() + 4);
-        assert_eq!(record[..8], (event.len() as u64).to_le_bytes());
+        assert_eq!(record[..12], [0x21, 0, 0, 0, 0, 0, 0, 0, 0x01, 0x7b, 0xec, 0xf6]);
+        assert_eq!(record[12..45], event);
+        assert_eq!(record[45..], [0xc5, 0x99, 0x76, 0xc6]);
     }
 }

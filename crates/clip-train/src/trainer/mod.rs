@@ -1,20 +1,24 @@
 //! The loop: epochs, steps, evaluations, checkpoints.
 
+mod changes;
+mod points;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use clip_core::{Error, Event, Metric, Observer, Position, Result};
+use clip_core::{Error, Event, Observer, Position, Result};
 use clip_data::PendingFile;
 use clip_nn::tch::{self, Kind};
 use clip_nn::{DualEncoder, ModelWriter, Zoo, door};
 use serde_json::{Map, Value};
 
+use self::changes::changes;
+use self::points::Point;
 use crate::batch::{Batch, BatchSource};
 use crate::checkpoint::{Best, Checkpoint, Checkpoints, RunState};
 use crate::clip::clip_gradients;
 use crate::config::{Compute, RunConfig};
-use crate::evaluate::{Evaluation, Figure, figures};
-use crate::folder::{PendingFolder, link_files};
+use crate::evaluate::Evaluation;
 use crate::groups::{check_prefixes, lock};
 use crate::objectives::Objectives;
 use crate::observers::{JsonLines, TensorBoard};
@@ -78,17 +82,6 @@ pub struct Trainer {
     resumed: Option<u64>,
     /// Step, epoch and `evaluated` of the newest checkpoint.
     saved: Option<(u64, u64, bool)>,
-}
-
-/// Why the loop looks up from its steps.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Point {
-    /// Behind a step.
-    Step,
-    /// Behind the last step of an epoch.
-    Epoch,
-    /// Behind the last step of the run.
-    End,
 }
 
 impl Trainer {
@@ -361,101 +354,6 @@ impl Trainer {
         Ok(figures)
     }
 
-    /// What is due at a point: an evaluation, then `best`, a checkpoint and `last`.
-    fn look_up(&mut self, point: Point) -> Result<()> {
-        let step = self.state.step;
-        let due = |every: Option<u64>| match every {
-            Some(every) => point == Point::End || (point == Point::Step && step.is_multiple_of(every)),
-            None => point != Point::Step,
-        };
-        let save = due(self.config.checkpoint_every);
-        let improved = due(self.config.evaluation.every) && !self.state.evaluated && self.evaluate()?;
-        // The end of an epoch moves the state on without a step, so a checkpoint of the same step may be made again.
-        let folder = if save && self.saved != Some(self.standing()) {
-            Some(self.save()?)
-        } else {
-            None
-        };
-        if let Some(folder) = &folder {
-            self.publish("last", Some(folder))?;
-        }
-        if improved || (self.evaluation.is_none() && folder.is_some()) {
-            self.publish("best", folder.as_deref())?;
-        }
-        if let Some(folder) = folder {
-            self.checkpoints.prune(self.config.keep, self.resumed)?;
-            self.tell(&Event::Saved { path: &folder, step })?;
-        }
-        Ok(())
-    }
-
-    fn standing(&self) -> (u64, u64, bool) {
-        (self.state.step, self.state.epoch, self.state.evaluated)
-    }
-
-    /// Evaluates, and says whether it was the best so far.
-    fn evaluate(&mut self) -> Result<bool> {
-        let compute = self.compute();
-        let Some(evaluation) = &mut self.evaluation else {
-            return Ok(false);
-        };
-        let embedded = {
-            let _guard = tch::no_grad_guard();
-            evaluation.embed(&self.model, compute)?
-        };
-        let mut map = Map::from_iter([("step".to_owned(), self.state.step.into())]);
-        map.extend(figures(&embedded)?);
-        let figure = Figure::new(&self.config.evaluation.metric);
-        let value = figure.value(&map).ok_or_else(|| {
-            let known: Vec<&str> = map.keys().map(String::as_str).filter(|key| *key != "step").collect();
-            Error::invalid(format!("an evaluation has no figure `{}`", figure.name()))
-                .remedy(format!("set evaluation.metric to one of {}", known.join(", ")))
-        })?;
-        self.tell(&Event::Evaluated(&map))?;
-        self.state.evaluated = true;
-        self.summary.evaluated = Some(map);
-        let improved = self.state.best.as_ref().is_none_or(|best| {
-            best.metric != figure.name()
-                || if figure.higher_is_better() {
-                    value > best.value
-                } else {
-                    value < best.value
-                }
-        });
-        if improved {
-            self.state.best = Some(Best {
-                metric: figure.name().to_owned(),
-                value,
-                step: self.state.step,
-            });
-        }
-        Ok(improved)
-    }
-
-    fn save(&mut self) -> Result<PathBuf> {
-        let mut tensors = self.optimizer.state();
-        let own = self.objectives.parameters().iter();
-        tensors.extend(own.map(|parameter| {
-            let name = format!("objectives/{}", parameter.name);
-            (name, parameter.tensor.detach())
-        }));
-        let folder = self
-            .checkpoints
-            .write(&self.state, tensors, &self.model, &*self.writer)?;
-        self.saved = Some(self.standing());
-        Ok(folder)
-    }
-
-    /// Puts the model as it is now under a name: the files of a checkpoint just made, or written anew.
-    fn publish(&self, name: &str, checkpoint: Option<&Path>) -> Result<()> {
-        let pending = PendingFolder::create(&self.path.join(name))?;
-        match checkpoint {
-            Some(checkpoint) => link_files(&checkpoint.join("model"), pending.path())?,
-            None => self.writer.write(&self.model, pending.path())?,
-        }
-        pending.publish()
-    }
-
     fn end(mut self) -> Result<Summary> {
         self.look_up(Point::End)?;
         self.checkpoints.prune(self.config.keep, None)?;
@@ -506,47 +404,4 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = PendingFile::create(path)?;
     std::io::Write::write_all(&mut file, bytes).map_err(|error| file.error(error))?;
     file.commit()
-}
-
-/// What a resumed run is told otherwise than before, a sentence a setting.
-fn changes(before: &str, now: &str) -> Vec<String> {
-    let parse = |text: &str| toml::from_str::<toml::Table>(text).unwrap_or_default();
-    let (before, now) = (parse(before), parse(now));
-    let mut names: Vec<&String> = before.keys().chain(now.keys()).collect();
-    names.sort();
-    names.dedup();
-    let differs = names.into_iter().filter(|name| before.get(*name) != now.get(*name));
-    let show = |value: Option<&toml::Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
-    differs
-        .map(|name| {
-            let (old, new) = (show(before.get(name)), show(now.get(name)));
-            format!("`{name}` was {old} before and is {new} now, so the numbers are not those of one uninterrupted run")
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn changed_settings_are_named() {
-        let before = RunConfig::default();
-        let now = RunConfig {
-            lr: 0.5,
-            max_steps: Some(3),
-            ..before.clone()
-        };
-        let told = changes(&before.to_toml().unwrap(), &now.to_toml().unwrap());
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(
-            told[0].starts_with("`lr` was 0.00005 before and is 0.5 now"),
-            "{told:?}"
-        );
-        assert!(
-            told[1].starts_with("`max_steps` was nothing before and is 3 now"),
-            "{told:?}"
-        );
-        assert!(changes(&before.to_toml().unwrap(), &before.to_toml().unwrap()).is_empty());
-    }
 }

@@ -1,0 +1,120 @@
+//! What is due between steps: evaluations, checkpoints, `best` and `last`.
+
+use std::path::{Path, PathBuf};
+
+use clip_core::{Error, Event, Metric, Result};
+use clip_nn::tch;
+use serde_json::Map;
+
+use super::Trainer;
+use crate::checkpoint::Best;
+use crate::evaluate::{Figure, figures};
+use crate::folder::{PendingFolder, link_files};
+
+/// Why the loop looks up from its steps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Point {
+    /// Behind a step.
+    Step,
+    /// Behind the last step of an epoch.
+    Epoch,
+    /// Behind the last step of the run.
+    End,
+}
+
+impl Trainer {
+    /// What is due at a point: an evaluation, then `best`, a checkpoint and `last`.
+    pub(super) fn look_up(&mut self, point: Point) -> Result<()> {
+        let step = self.state.step;
+        let due = |every: Option<u64>| match every {
+            Some(every) => point == Point::End || (point == Point::Step && step.is_multiple_of(every)),
+            None => point != Point::Step,
+        };
+        let save = due(self.config.checkpoint_every);
+        let improved = due(self.config.evaluation.every) && !self.state.evaluated && self.evaluate()?;
+        // The end of an epoch moves the state on without a step, so a checkpoint of the same step may be made again.
+        let folder = if save && self.saved != Some(self.standing()) {
+            Some(self.save()?)
+        } else {
+            None
+        };
+        if let Some(folder) = &folder {
+            self.publish("last", Some(folder))?;
+        }
+        if improved || (self.evaluation.is_none() && folder.is_some()) {
+            self.publish("best", folder.as_deref())?;
+        }
+        if let Some(folder) = folder {
+            self.checkpoints.prune(self.config.keep, self.resumed)?;
+            self.tell(&Event::Saved { path: &folder, step })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn standing(&self) -> (u64, u64, bool) {
+        (self.state.step, self.state.epoch, self.state.evaluated)
+    }
+
+    /// Evaluates, and says whether it was the best so far.
+    fn evaluate(&mut self) -> Result<bool> {
+        let compute = self.compute();
+        let Some(evaluation) = &mut self.evaluation else {
+            return Ok(false);
+        };
+        let embedded = {
+            let _guard = tch::no_grad_guard();
+            evaluation.embed(&self.model, compute)?
+        };
+        let mut map = Map::from_iter([("step".to_owned(), self.state.step.into())]);
+        map.extend(figures(&embedded)?);
+        let figure = Figure::new(&self.config.evaluation.metric);
+        let value = figure.value(&map).ok_or_else(|| {
+            let known: Vec<&str> = map.keys().map(String::as_str).filter(|key| *key != "step").collect();
+            Error::invalid(format!("an evaluation has no figure `{}`", figure.name()))
+                .remedy(format!("set evaluation.metric to one of {}", known.join(", ")))
+        })?;
+        self.tell(&Event::Evaluated(&map))?;
+        self.state.evaluated = true;
+        self.summary.evaluated = Some(map);
+        let improved = self.state.best.as_ref().is_none_or(|best| {
+            best.metric != figure.name()
+                || if figure.higher_is_better() {
+                    value > best.value
+                } else {
+                    value < best.value
+                }
+        });
+        if improved {
+            self.state.best = Some(Best {
+                metric: figure.name().to_owned(),
+                value,
+                step: self.state.step,
+            });
+        }
+        Ok(improved)
+    }
+
+    fn save(&mut self) -> Result<PathBuf> {
+        let mut tensors = self.optimizer.state();
+        let own = self.objectives.parameters().iter();
+        tensors.extend(own.map(|parameter| {
+            let name = format!("objectives/{}", parameter.name);
+            (name, parameter.tensor.detach())
+        }));
+        let folder = self
+            .checkpoints
+            .write(&self.state, tensors, &self.model, &*self.writer)?;
+        self.saved = Some(self.standing());
+        Ok(folder)
+    }
+
+    /// Puts the model as it is now under a name: the files of a checkpoint just made, or written anew.
+    pub(super) fn publish(&self, name: &str, checkpoint: Option<&Path>) -> Result<()> {
+        let pending = PendingFolder::create(&self.path.join(name))?;
+        match checkpoint {
+            Some(checkpoint) => link_files(&checkpoint.join("model"), pending.path())?,
+            None => self.writer.write(&self.model, pending.path())?,
+        }
+        pending.publish()
+    }
+}
