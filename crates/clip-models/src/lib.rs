@@ -7,6 +7,7 @@
 mod bert;
 mod clip_text;
 mod clip_vision;
+mod create;
 mod efficientnet_lite;
 mod map;
 mod open;
@@ -18,6 +19,7 @@ mod source;
 pub use bert::{Bert, BertConfig, BertPooling};
 pub use clip_text::{ClipPooling, ClipText, ClipTextConfig};
 pub use clip_vision::{ClipVision, ClipVisionConfig};
+pub use create::create;
 pub use efficientnet_lite::{EfficientNetLite, EfficientNetLiteConfig};
 pub use open::{Join, Loaded, OpenOptions, join, load, open};
 pub use preparation::CheckpointPreparation;

@@ -149,7 +149,7 @@ pub fn join(
 }
 
 /// The project's own layout.
-const NATIVE: &str = "clipzoo";
+pub(crate) const NATIVE: &str = "clipzoo";
 
 fn build(
     checkpoint: &Checkpoint,

@@ -72,14 +72,14 @@ impl ModelWriter for CheckpointWriter {
 }
 
 /// A model's tensors as bytes, made one at a time.
-struct ModelWeights {
+pub(crate) struct ModelWeights {
     infos: Vec<TensorInfo>,
     /// In the order of `infos`. A tensor is no `Sync`, which the contract asks for; nobody waits here.
     tensors: Mutex<Vec<Tensor>>,
 }
 
 impl ModelWeights {
-    fn new(parameters: &Parameters) -> Self {
+    pub(crate) fn new(parameters: &Parameters) -> Self {
         let (infos, tensors) = parameters
             .exported()
             .map(|(name, tensor)| {

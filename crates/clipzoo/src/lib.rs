@@ -1,6 +1,7 @@
 //! clipzoo: train, evaluate and run CLIP models for e-commerce, in English and Chinese.
 //!
-//! [`open`] gives a model ready for use; [`cli`] is the whole command over your own [`zoo`](zoo()).
+//! [`open`] gives a model ready for use; [`create`] writes a new one from its config; [`cli`] is the whole command over
+//! your own [`zoo`](zoo()).
 //!
 //! ```no_run
 //! use clipzoo::clip_core::Embedder;
@@ -14,6 +15,7 @@ mod cli;
 mod open;
 
 pub use cli::{Cli, cli};
+pub use clip_models::create;
 pub use open::{open, zoo};
 
 pub use clip_core;
