@@ -19,7 +19,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         profiles_of(&fs::read_to_string(workspace.root().join("Cargo.toml"))?)?,
     )?;
     let found = find(workspace)?;
-    for folder in &found {
+    for example in &found {
+        let folder = &example.folder;
         println!("example {}", workspace.shown(folder));
         let cargo = |subcommand: &str| -> Command {
             let mut cargo = process::cargo(workspace);
@@ -36,14 +37,21 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         process::run(cargo("fmt").arg("--check"))?;
         process::run(built("clippy").args(["--all-targets", "--", "-D", "warnings"]))?;
         process::run(built("test").arg("--quiet"))?;
-        process::run(built("run").arg("--quiet"))?;
+        process::run(built("run").arg("--quiet").arg("--").args(&example.arguments))?;
     }
     println!("{} examples of a stranger's crate", found.len());
     Ok(())
 }
 
-/// The folders of examples/ whose manifest opens a workspace of its own.
-fn find(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+/// An example that stands for a stranger's crate.
+struct Example {
+    folder: PathBuf,
+    /// What its program is run with: `run` of `[package.metadata.xtask]`.
+    arguments: Vec<String>,
+}
+
+/// Those of examples/ whose manifest opens a workspace of its own.
+fn find(workspace: &Workspace) -> Result<Vec<Example>> {
     let examples = workspace.root().join("examples");
     let mut found = Vec::new();
     for entry in fs::read_dir(&examples).with_context(|| format!("cannot read {}", examples.display()))? {
@@ -53,11 +61,23 @@ fn find(workspace: &Workspace) -> Result<Vec<PathBuf>> {
         };
         let manifest: toml::Table = manifest.parse().with_context(|| format!("in {}", folder.display()))?;
         if manifest.contains_key("workspace") {
-            found.push(folder);
+            let arguments = arguments(&manifest);
+            found.push(Example { folder, arguments });
         }
     }
-    found.sort();
+    found.sort_by(|a, b| a.folder.cmp(&b.folder));
     Ok(found)
+}
+
+/// What a manifest says its program is run with; nothing where it does not.
+fn arguments(manifest: &toml::Table) -> Vec<String> {
+    let ours = ["package", "metadata", "xtask"];
+    let ours = ours
+        .iter()
+        .try_fold(manifest, |table, key| table.get(*key).and_then(toml::Value::as_table));
+    let run = ours.and_then(|table| table.get("run")).and_then(toml::Value::as_array);
+    let words = run.into_iter().flatten().filter_map(toml::Value::as_str);
+    words.map(str::to_owned).collect()
 }
 
 /// The `[profile]` tables of a manifest, as a configuration file for cargo.
@@ -73,6 +93,14 @@ fn profiles_of(manifest: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manifest_may_say_what_its_program_is_run_with() {
+        let manifest = |text: &str| text.parse::<toml::Table>().unwrap();
+        assert!(arguments(&manifest("[package]\nname = \"x\"\n")).is_empty());
+        let some = "[package.metadata.xtask]\nrun = [\"models\", \"--json\"]\n";
+        assert_eq!(arguments(&manifest(some)), ["models", "--json"]);
+    }
 
     #[test]
     fn the_profiles_are_taken_as_they_stand() {
