@@ -144,8 +144,10 @@ fn preparation<'a>(workspace: &'a Workspace, places: &'a Places) -> Vec<Step<'a>
 fn main_job<'a>(workspace: &'a Workspace, places: &'a Places) -> Vec<Step<'a>> {
     let config_file = workspace.root().join("examples/emoji/run.toml");
     let best_model = places.run.join("best");
+    // The one file in its folder; a directory would have to name its weights as a family does.
+    let image_tower = places.image_tower.join("efficientnet-lite0-57934424.pth");
     let paths = [
-        &places.image_tower,
+        &image_tower,
         &places.text_tower,
         &places.train,
         &places.test,
