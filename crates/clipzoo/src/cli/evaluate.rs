@@ -61,6 +61,13 @@ pub(crate) struct Args {
     compute: Compute,
 }
 
+impl Args {
+    /// Whether many rows go through the model.
+    pub(super) fn runs_long(&self) -> bool {
+        self.model.is_some()
+    }
+}
+
 pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     let threads = args.compute.set_threads()?;
     let options = Options::default().threads(threads);

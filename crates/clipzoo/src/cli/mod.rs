@@ -13,6 +13,7 @@ mod progress;
 mod rows;
 mod tokenize;
 mod train;
+mod waiting;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -56,12 +57,19 @@ impl Cli {
     }
 
     /// Runs the process's own arguments; gives the exit status: 0 done, 1 failed, 2 wrong usage.
+    ///
+    /// On Linux a command that runs long starts itself once more in the same process, under `OMP_WAIT_POLICY=passive`;
+    /// set that variable to decide otherwise.
     pub fn run(&self) -> ExitCode {
-        self.run_from(std::env::args_os())
+        self.answer(std::env::args_os(), true)
     }
 
     /// Runs given arguments, the program's name first.
     pub fn run_from(&self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+        self.answer(arguments, false)
+    }
+
+    fn answer(&self, arguments: impl IntoIterator<Item = OsString>, own: bool) -> ExitCode {
         clip_nn::quiet();
         let parsed = Arguments::command()
             .try_get_matches_from(arguments)
@@ -74,6 +82,9 @@ impl Cli {
                 return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
             }
         };
+        if own && arguments.command.runs_long() {
+            waiting::sleep_while_waiting();
+        }
         match self.dispatch(arguments.command) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => failure.report(),
@@ -123,4 +134,16 @@ enum Command {
     Inspect(inspect::Args),
     /// List what this program knows, and whether CUDA is there
     Models(models::Args),
+}
+
+impl Command {
+    /// Whether it computes for longer than a second or two.
+    fn runs_long(&self) -> bool {
+        match self {
+            Self::Train(_) => true,
+            Self::Evaluate(args) => args.runs_long(),
+            Self::Predict(args) => args.runs_long(),
+            Self::Tokenize(_) | Self::Preprocess(_) | Self::Inspect(_) | Self::Models(_) => false,
+        }
+    }
 }

@@ -55,6 +55,13 @@ pub(crate) struct Args {
     compute: Compute,
 }
 
+impl Args {
+    /// Whether many rows go through the model.
+    pub(super) fn runs_long(&self) -> bool {
+        self.table.is_some()
+    }
+}
+
 pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     if args.texts.is_none() && args.images.is_empty() && args.table.is_none() && args.inputs.is_none() {
         return usage(
