@@ -78,6 +78,7 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         stores = open_stores(&model, &reading, &config, &run, &mut note)?;
         let work = Fill {
             model: &model,
+            zoo,
             reading: &reading,
             stores: &stores,
             views: &views,

@@ -64,7 +64,7 @@ pub struct CacheConfig {
     pub directory: Option<PathBuf>,
     /// Files up to so many bytes are read into memory, larger ones are read a batch at a time.
     pub memory: u64,
-    /// Rows computed at once.
+    /// Rows computed at once by each thread.
     pub batch_size: usize,
 }
 
@@ -74,7 +74,7 @@ impl Default for CacheConfig {
             enabled: true,
             directory: None,
             memory: 1 << 30,
-            batch_size: 64,
+            batch_size: 32,
         }
     }
 }

@@ -4,6 +4,7 @@ mod choice;
 mod collate;
 mod fill;
 mod pass;
+mod replicas;
 mod row;
 mod source;
 mod statistics;

@@ -90,6 +90,7 @@ struct Setting {
     root: tempfile::TempDir,
     bad: Vec<u32>,
     workers: usize,
+    threads: i32,
 }
 
 impl Setting {
@@ -98,6 +99,7 @@ impl Setting {
             root: tempfile::tempdir().unwrap(),
             bad: Vec::new(),
             workers: 2,
+            threads: 1,
         }
     }
 
@@ -123,7 +125,10 @@ impl Setting {
             observers: vec![Box::new(told.clone())],
             run,
         };
-        (train(job, &zoo()), told)
+        clip_nn::tch::set_num_threads(self.threads);
+        let trained = train(job, &zoo());
+        assert_eq!(clip_nn::tch::get_num_threads(), self.threads);
+        (trained, told)
     }
 
     fn metrics(&self, name: &str) -> Vec<Value> {
@@ -266,6 +271,26 @@ fn kept_features_are_those_of_the_tower_and_are_shared() {
     }
     setting.run("other", &kept, Existing::Refuse, other).0.unwrap();
     assert_eq!(shards(&setting.path("shared")).len(), 3);
+}
+
+#[test]
+fn kept_features_do_not_depend_on_the_threads() {
+    let mut setting = Setting::new();
+    let mut config = locked();
+    config.cache.batch_size = 4;
+    let mut files = Vec::new();
+    for threads in [1, 3] {
+        setting.threads = threads;
+        let name = threads.to_string();
+        setting.run(&name, &config, Existing::Refuse, model(0.0)).0.unwrap();
+        let shards = shards(&setting.path(&name).join("cache"));
+        let named = shards.into_iter().map(|file| {
+            let bytes = fs::read(&file).unwrap();
+            (file.file_name().unwrap().to_owned(), bytes)
+        });
+        files.push(named.collect::<Vec<_>>());
+    }
+    assert!(files[0] == files[1] && files[0].len() == 2);
 }
 
 #[test]
