@@ -1,3 +1,5 @@
+//! Feature files: round trips, order, and what is refused.
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -1,3 +1,5 @@
+//! The loader: the same batches whatever the threads, resumption, bad rows, bounds.
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

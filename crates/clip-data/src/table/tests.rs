@@ -1,3 +1,5 @@
+//! Tables of every format, and each way in which one can be bad.
+
 use std::fs;
 
 use clip_core::Order;
