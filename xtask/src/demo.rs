@@ -37,6 +37,7 @@ struct Places {
     run: PathBuf,
     training: PathBuf,
     evaluation: PathBuf,
+    page: PathBuf,
     features: PathBuf,
     result: PathBuf,
 }
@@ -53,6 +54,7 @@ impl Places {
             run: folder.join("run"),
             training: folder.join("training.json"),
             evaluation: folder.join("evaluation.json"),
+            page: folder.join("page.html"),
             features: folder.join("features.safetensors"),
             result: folder.join("result.json"),
             folder,
@@ -179,7 +181,9 @@ fn main_job<'a>(workspace: &'a Workspace, places: &'a Places) -> Vec<Step<'a>> {
         ],
     );
     let tested = [("--model", best.as_str()), ("--table", &test), ("--header", "")];
-    let evaluation = clipzoo("evaluate", &[tested.as_slice(), &[("--json", "")]].concat());
+    let page = workspace.shown(&places.page);
+    let shown: [(&str, &str); 3] = [("--page", &page), ("--seed", &seed), ("--json", "")];
+    let evaluation = clipzoo("evaluate", &[tested.as_slice(), &shown].concat());
     let prediction = clipzoo("predict", &[tested.as_slice(), &[("--output", &features)]].concat());
 
     let binary = binary(workspace, "clipzoo");
@@ -200,9 +204,9 @@ fn main_job<'a>(workspace: &'a Workspace, places: &'a Places) -> Vec<Step<'a>> {
         },
         Step {
             name: "evaluate",
-            says: "evaluate on the drawings of the artist who was held out, both ways",
+            says: "evaluate on the drawings of the artist who was held out, both ways, and write a page to look at",
             inputs: test_inputs.clone(),
-            outputs: vec![places.evaluation.clone()],
+            outputs: vec![places.evaluation.clone(), places.page.clone()],
             work: Work::Keep(evaluation),
         },
         Step {

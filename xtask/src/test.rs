@@ -13,7 +13,7 @@ use crate::{graph, setup, strangers, tidy};
 /// What to test.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Skip nothing: a missing tool is an error.
+    /// Skip nothing: a missing tool is an error, and large tests (gigabytes of disk) run too.
     #[arg(long, conflicts_with = "only")]
     all: bool,
     /// Take one step alone.
@@ -58,7 +58,8 @@ impl Step {
         (self == Self::Deny).then_some(Need::CargoDeny)
     }
 
-    fn take(self, workspace: &Workspace) -> Result<()> {
+    /// `all` takes the tests too that are marked as large: `#[ignore = "…"]`.
+    fn take(self, workspace: &Workspace, all: bool) -> Result<()> {
         let run = |arguments: &[&str]| process::run(cargo(workspace).args(arguments));
         match self {
             Self::Fmt => run(&["fmt", "--all", "--check"]),
@@ -73,16 +74,16 @@ impl Step {
             }
             Self::Doctests => run(&["test", "--workspace", "--doc", "--quiet"]),
             Self::Examples => strangers::run(workspace),
-            Self::Tests if process::probe("cargo-nextest", &["--version"]).is_some() => run(&[
-                "nextest",
-                "run",
-                "--workspace",
-                "--status-level",
-                "slow",
-                "--final-status-level",
-                "fail",
-            ]),
-            Self::Tests => run(&["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]),
+            Self::Tests if process::probe("cargo-nextest", &["--version"]).is_some() => {
+                let levels = ["--status-level", "slow", "--final-status-level", "fail"];
+                let large = ["--run-ignored", if all { "all" } else { "default" }];
+                run(&[&["nextest", "run", "--workspace"], &levels[..], &large].concat())
+            }
+            Self::Tests => {
+                let arguments = ["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"];
+                let large: &[&str] = if all { &["--", "--include-ignored"] } else { &[] };
+                run(&[&arguments[..], large].concat())
+            }
         }
     }
 }
@@ -107,7 +108,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         }
         println!("\n== {} ({} of {})", step.name(), place + 1, steps.len());
         let start = Instant::now();
-        step.take(workspace).with_context(|| {
+        step.take(workspace, options.all).with_context(|| {
             format!(
                 "the step `{0}` failed; alone it is `cargo xtask test --only {0}`",
                 step.name()

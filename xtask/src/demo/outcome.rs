@@ -43,6 +43,7 @@ pub(super) fn show(workspace: &Workspace, places: &Places) -> Result<()> {
     let result = read(&places.result)?;
     print!("{}", table(&result)?);
     println!("\nresult:    {}", workspace.shown(&places.result));
+    println!("page:      {}", workspace.shown(&places.page));
     println!("model:     {}", workspace.shown(&places.run.join("best")));
     println!("features:  {}", workspace.shown(&places.features));
     Ok(())
