@@ -109,7 +109,9 @@ impl Error {
             Io::PermissionDenied | Io::ReadOnlyFilesystem => {
                 (Kind::Unavailable, Some("check the permissions, or name another place"))
             }
-            Io::StorageFull | Io::QuotaExceeded => (Kind::Exhausted, Some("free some space, or name another place")),
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
+                (Kind::Exhausted, Some("free some space, or name another place"))
+            }
             Io::OutOfMemory => (Kind::Exhausted, None),
             Io::IsADirectory | Io::NotADirectory | Io::InvalidData | Io::UnexpectedEof => (Kind::Invalid, None),
             _ => (Kind::Unavailable, None),
