@@ -105,6 +105,14 @@ impl Compute {
     }
 }
 
+/// Rows the model gets at once; none is wrong usage.
+pub(crate) fn check_batch_size(rows: usize) -> Outcome {
+    if rows == 0 {
+        return usage("a batch must hold at least one row", "use --batch-size 1 or more");
+    }
+    Ok(())
+}
+
 /// Cores this process may use.
 pub(crate) fn cores() -> usize {
     available_parallelism().map_or(1, usize::from)

@@ -10,7 +10,7 @@ use clip_data::{BadRows, Decoder, Rejects, Roles, Table, feature_name, read_feat
 use clip_index::{Figures, Options};
 
 use super::Cli;
-use super::args::{Compute, TableArgs, note, print};
+use super::args::{Compute, TableArgs, check_batch_size, note, print};
 use super::evaluate_page::{self, Shown};
 use super::failure::{Outcome, usage};
 use super::progress::Progress;
@@ -69,6 +69,7 @@ impl Args {
 }
 
 pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
+    check_batch_size(args.batch_size)?;
     let threads = args.compute.set_threads()?;
     let options = Options::default().threads(threads);
     let (mut embedded, source) = match (&args.model, &args.table, &args.text_features, &args.image_features) {
@@ -185,7 +186,7 @@ fn embed(cli: &Cli, args: &Args, model: &Path, table: &Arc<Table>) -> Outcome<(E
     };
     let (mut kept, mut rejects, refused) = (Kept::default(), Rejects::beside(path), Refused::default());
     let (mut progress, mut before) = (Progress::start("rows", Some(table.rows() as u64)), 0);
-    let rows = preparer.table(Arc::clone(table), Roles::Pairs)?;
+    let rows = preparer.table(Arc::clone(table), Roles::Pairs, &args.table_args)?;
     // A refused row can be neither query nor gallery, so it leaves; nothing here is numbered by row.
     let policy: BadRows = args.table_args.bad_rows.into();
     let rows = policed(rows, &preparer, policy, &mut rejects, &refused);

@@ -7,15 +7,12 @@ use clip_data::TensorFile;
 use clip_nn::tch::Tensor;
 use clip_nn::{Pipeline, Tokens, door};
 
-use super::failure::{Outcome, usage};
+use super::failure::Outcome;
 use super::predict::Rows;
 
 /// Embeds `pixels` `[N, 3, H, W]` and/or `input_ids` `[N, L]` (under `attention_mask`) of a safetensors file, a batch at
 /// a time.
 pub(crate) fn embed(pipeline: &Pipeline, path: &Path, batch: usize, sink: &mut dyn FeatureSink) -> Outcome<Rows> {
-    if batch == 0 {
-        return usage("a batch must hold at least one row", "use --batch-size 1 or more");
-    }
     let file = TensorFile::open(path)?;
     let mut rows = Rows::default();
     if !file.contains("pixels") && !file.contains("input_ids") {

@@ -11,7 +11,7 @@ use clip_data::{Decoder, Rejects, Roles, SinkOptions, TextFile, image_paths, ope
 use clip_nn::Pipeline;
 
 use super::Cli;
-use super::args::{Compute, Model, TableArgs, note, print};
+use super::args::{Compute, Model, TableArgs, check_batch_size, note, print};
 use super::failure::{Outcome, usage};
 use super::inputs;
 use super::progress::Progress;
@@ -69,6 +69,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
             "give --texts, --images, --table or --inputs",
         );
     }
+    check_batch_size(args.batch_size)?;
     let pipeline = args.model.open(cli, &args.compute)?;
     let mut sink = open_sink(&args.output, sink_options(&args)?)?;
     let mut rejects = Rejects::beside(&args.output);
@@ -198,7 +199,7 @@ impl Passes<'_> {
         let table = Arc::new(self.args.table_args.open(path, roles)?);
         let total = Some(table.rows() as u64);
         let preparer = self.preparer(roles)?;
-        let rows = preparer.table(table, roles)?;
+        let rows = preparer.table(table, roles, &self.args.table_args)?;
         self.pass("rows", total, base, &preparer, rows)
     }
 

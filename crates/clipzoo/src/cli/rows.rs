@@ -12,6 +12,8 @@ use clip_core::{
 };
 use clip_data::{BadRows, Decoder, Ordered, Rejects, Roles, Table, TextFile, at_row, ordered};
 
+use super::args::TableArgs;
+
 /// What turns texts and pictures into a model's input. A part is `None` where no row needs it, so that a model without
 /// a tokenizer can still embed pictures.
 #[derive(Clone)]
@@ -73,23 +75,24 @@ impl Preparer {
         })
     }
 
-    /// The rows of a table: texts, pictures, or both.
-    pub(crate) fn table(&self, table: Arc<Table>, roles: Roles) -> Result<Ordered<PreparedRow>> {
+    /// The rows of a table: texts, pictures, or both, out of the columns that `args` name.
+    pub(crate) fn table(&self, table: Arc<Table>, roles: Roles, args: &TableArgs) -> Result<Ordered<PreparedRow>> {
         let own = self.clone();
+        let (text_column, image_column) = (args.text_column.clone(), args.image_column.clone());
         ordered(0..table.rows(), self.workers, self.ahead(), move |index: usize| {
             let pair = table.get(index)?;
             let place = |error: Error, column: &str| at_row(error, &pair.origin).column(column);
             let (mut tokens, mut pixels) = (None, None);
             if roles.texts() {
                 let text = pair.texts.first().map_or("", |text| text);
-                tokens = Some(own.tokens(text).map_err(|error| place(error, "text"))?);
+                tokens = Some(own.tokens(text).map_err(|error| place(error, &text_column))?);
             }
             if roles.images() {
                 let image = pair
                     .images
                     .first()
-                    .ok_or_else(|| place(Error::invalid("there is no picture"), "image"))?;
-                pixels = Some(own.pixels(image).map_err(|error| place(error, "image"))?);
+                    .ok_or_else(|| place(Error::invalid("there is no picture"), &image_column))?;
+                pixels = Some(own.pixels(image).map_err(|error| place(error, &image_column))?);
             }
             Ok(PreparedRow {
                 tokens,
