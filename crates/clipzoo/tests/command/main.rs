@@ -1,0 +1,11 @@
+//! The `clipzoo` command as a user meets it: the real program, its exit status, its messages and its files.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests may unwrap and print")]
+
+mod bad_input;
+mod evaluate;
+mod help;
+mod memory;
+mod predict;
+mod support;
+mod text_and_pixels;
+mod train;

@@ -1,0 +1,166 @@
+//! `train`: what a run leaves, how it resumes, and that a killed run loses nothing.
+
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use clipzoo::clip_core::serde_json::Value;
+
+use super::support::{Folder, SCHEMA, base64, small_model, table};
+
+fn set_up() -> Folder {
+    let folder = Folder::new();
+    small_model(&folder, "model");
+    folder.write("train.tsv", table(0..48));
+    folder.write("valid.tsv", table(100..112));
+    folder
+}
+
+fn line(output: &str, rest: &str) -> String {
+    format!(
+        "train --model model --train train.tsv --valid valid.tsv {SCHEMA} --output {output} --batch-size 8 --lr 0.003 \
+         --warmup-steps 4 --seed 7 --threads 1 --device cpu {rest}"
+    )
+}
+
+/// Steps and evaluations of a run.
+fn metrics(folder: &Folder, run: &str) -> (Vec<Value>, Vec<Value>) {
+    let lines = folder.lines(&format!("{run}/metrics.jsonl"));
+    assert!(lines.iter().all(|line| line["step"].is_u64()));
+    lines.into_iter().partition(|line| line.get("loss").is_some())
+}
+
+#[test]
+fn two_epochs_leave_models_metrics_and_settings() {
+    let folder = set_up();
+    let before = folder.names("model");
+    let said = folder.run(&line("run", "--epochs 2 --json")).json();
+    assert_eq!(said["step"], 12);
+    let (steps, evaluations) = metrics(&folder, "run");
+    assert_eq!(steps.len(), 12);
+    for (number, step) in (1..).zip(&steps) {
+        assert_eq!(step["step"], number);
+        assert!(step["loss"].as_f64().unwrap().is_finite());
+    }
+    assert_eq!(
+        evaluations.iter().map(|line| &line["step"]).collect::<Vec<_>>(),
+        [6, 12]
+    );
+    for line in &evaluations {
+        assert!(line.as_object().unwrap().keys().any(|key| key.starts_with("valid_")));
+    }
+
+    let settings: toml::Table = folder.text("run/run.toml").parse().unwrap();
+    assert_eq!(settings["epochs"].as_integer(), Some(2));
+    assert_eq!(settings["seed"].as_integer(), Some(7));
+
+    for model in ["best", "last"] {
+        assert_eq!(folder.names(&format!("run/{model}")), before, "{model}");
+        let said = folder.run(&format!("inspect run/{model} --json")).json();
+        assert_eq!(said["family"], "clipzoo");
+    }
+    // The last model, evaluated, is what the run measured at its end.
+    let said = folder
+        .run(&format!(
+            "evaluate --model run/last --table valid.tsv {SCHEMA} --json --threads 1"
+        ))
+        .json();
+    for direction in ["text_to_image", "image_to_text"] {
+        let measured = evaluations[1][&format!("valid_mrr_{direction}")].as_f64().unwrap();
+        let again = said[direction]["mrr"].as_f64().unwrap();
+        assert!((measured - again).abs() < 1e-6, "{direction}: {measured} and {again}");
+    }
+    assert!(
+        folder.names("run").iter().any(|name| name.contains("tfevents")) || folder.path("run/tensorboard").exists()
+    );
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_wrong_usage() {
+    let folder = set_up();
+    folder.write("run/notes.txt", "mine");
+    let message = folder.run(&line("run", "--epochs 1")).misused();
+    assert!(message.contains("run") && message.contains("--resume"), "{message}");
+    assert_eq!(folder.names("run"), ["notes.txt"]);
+}
+
+#[test]
+fn a_finished_run_resumes_to_nothing_and_an_unborn_one_starts() {
+    let folder = set_up();
+    let said = folder.run(&line("run", "--epochs 1 --resume"));
+    assert!(
+        said.stderr.contains("anew") || said.stderr.contains("nothing to resume"),
+        "{}",
+        said.stderr
+    );
+    said.ok();
+    let before = folder.read("run/metrics.jsonl");
+    assert_eq!(metrics(&folder, "run").0.len(), 6);
+    let again = folder.run(&line("run", "--epochs 1 --resume --json")).json();
+    assert_eq!((&again["step"], &again["done"]), (&6.into(), &0.into()));
+    assert_eq!(folder.read("run/metrics.jsonl"), before);
+    // What a run wrote down is enough to go on with it.
+    folder.run("train --config run/run.toml --output run --resume").ok();
+}
+
+#[test]
+fn a_killed_run_goes_on_as_if_nothing_had_happened() {
+    let folder = set_up();
+    let settings = "--epochs 40 --checkpoint-every 25";
+    folder.run(&line("whole", settings)).ok();
+
+    let mut child = folder
+        .command(&line("killed", settings))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let path = folder.path("killed/metrics.jsonl");
+    let start = Instant::now();
+    let count = || std::fs::read(&path).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count());
+    while count() < 70 {
+        assert!(start.elapsed() < Duration::from_secs(100), "the run does not get on");
+        sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let reached = count();
+    assert!(reached < 240, "the run was over before it was killed");
+
+    let said = folder
+        .run(&line("killed", &format!("{settings} --resume --json")))
+        .json();
+    assert_eq!(said["step"], 240);
+    assert!(said["done"].as_u64().unwrap() < 240, "it began anew");
+    let ((whole, judged), (killed, judged_again)) = (metrics(&folder, "whole"), metrics(&folder, "killed"));
+    let losses = |steps: &[Value]| -> Vec<_> {
+        let bits = |step: &Value| (step["step"].as_u64(), step["loss"].as_f64().map(f64::to_bits));
+        steps.iter().map(bits).collect()
+    };
+    assert_eq!(losses(&killed), losses(&whole));
+    assert_eq!(whole.len(), 240);
+    let figure = |lines: &[Value]| -> Vec<_> {
+        let one = |line: &Value| (line["step"].clone(), line["valid_mean_recall"].clone());
+        lines.iter().map(one).collect()
+    };
+    assert_eq!(figure(&judged_again), figure(&judged));
+    for model in ["last", "best"] {
+        let name = format!("{model}/model.safetensors");
+        let (a, b) = (format!("whole/{name}"), format!("killed/{name}"));
+        assert!(folder.read(&a) == folder.read(&b), "{model} differs");
+    }
+}
+
+#[test]
+fn a_bad_row_stops_the_run_or_is_listed() {
+    let folder = set_up();
+    let mut lines: Vec<String> = table(0..16).lines().map(str::to_owned).collect();
+    lines[9] = format!("red shoe 0 0\t{}", base64(b"not a picture at all"));
+    folder.write("train.tsv", lines.join("\n"));
+    let message = folder.run(&line("run", "--epochs 1")).failed();
+    assert!(message.starts_with("train.tsv, row 10"), "{message}");
+    let said = folder.run(&line("other", "--epochs 1 --bad-rows skip --json")).json();
+    assert_eq!(said["refused"], 1);
+    let list = folder.lines("other.rejects.jsonl");
+    assert_eq!((list.len(), &list[0]["row"]), (1, &10.into()));
+}
