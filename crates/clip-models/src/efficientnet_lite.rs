@@ -10,8 +10,8 @@
 //! frozen; stochastic depth is left out. Earlier blocks' means may stand before the head's: `pooled_blocks`.
 
 use clip_nn::clip_core::{Error, Result};
-use clip_nn::layers::{Activation, BatchNorm, Conv, ConvShape};
-use clip_nn::tch::{Kind, Tensor};
+use clip_nn::layers::{Activation, ConvNorm, ConvShape};
+use clip_nn::tch::{Device, Kind, Tensor};
 use clip_nn::{ImageBackbone, ImageEncoder, Params, Pass, TowerOutput};
 use serde::{Deserialize, Serialize};
 
@@ -57,28 +57,14 @@ const STAGES: [(u32, i64, i64, i64, i64); 7] = [
     (1, 3, 1, 6, 320),
 ];
 
-/// A convolution and its norm.
-#[derive(Debug)]
-struct ConvNorm {
-    conv: Conv,
-    norm: BatchNorm,
+/// The convolution and the norm of these names.
+fn conv_norm(params: &Params, [conv, norm]: [&str; 2], shape: ConvShape) -> ConvNorm {
+    ConvNorm::new(&params.at(conv), &params.at(norm), shape, EPS)
 }
 
-impl ConvNorm {
-    fn new(params: &Params, [conv, norm]: [&str; 2], shape: ConvShape) -> Self {
-        Self {
-            conv: Conv::new(&params.at(conv), shape),
-            norm: BatchNorm::new(&params.at(norm), shape.output, EPS),
-        }
-    }
-
-    fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
-        self.norm.forward(&self.conv.forward(x, pass))
-    }
-
-    fn bent(&self, x: &Tensor, pass: Pass) -> Tensor {
-        Activation::Relu6.forward(&self.forward(x, pass))
-    }
+/// Convolution, norm and activation.
+fn bent(layer: &ConvNorm, x: &Tensor, pass: Pass) -> Tensor {
+    Activation::Relu6.forward(&layer.forward(x, pass))
 }
 
 /// Widen, look around a channel at a time, narrow; added to what came in where shapes agree (MobileNetV2's block).
@@ -118,19 +104,19 @@ impl Block {
         };
         Self {
             expand: (shape.expansion != 1)
-                .then(|| ConvNorm::new(params, ["_expand_conv", "_bn0"], point(shape.input, wide))),
-            depthwise: ConvNorm::new(params, ["_depthwise_conv", "_bn1"], depthwise),
-            project: ConvNorm::new(params, ["_project_conv", "_bn2"], point(wide, shape.output)),
+                .then(|| conv_norm(params, ["_expand_conv", "_bn0"], point(shape.input, wide))),
+            depthwise: conv_norm(params, ["_depthwise_conv", "_bn1"], depthwise),
+            project: conv_norm(params, ["_project_conv", "_bn2"], point(wide, shape.output)),
             residual: shape.stride == 1 && shape.input == shape.output,
         }
     }
 
     fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
         let wide = match &self.expand {
-            Some(expand) => expand.bent(x, pass),
+            Some(expand) => bent(expand, x, pass),
             None => x.shallow_clone(),
         };
-        let narrow = self.project.forward(&self.depthwise.bent(&wide, pass), pass);
+        let narrow = self.project.forward(&bent(&self.depthwise, &wide, pass), pass);
         if self.residual { narrow + x } else { narrow }
     }
 }
@@ -168,7 +154,7 @@ impl ImageBackbone for EfficientNetLite {
             stride: 2,
             groups: 1,
         };
-        let stem = ConvNorm::new(&params.layer(0), ["_conv_stem", "_bn0"], stem);
+        let stem = conv_norm(&params.layer(0), ["_conv_stem", "_bn0"], stem);
         let mut blocks = Vec::new();
         let mut input = STEM;
         let mut pooled_width = config.width;
@@ -196,7 +182,7 @@ impl ImageBackbone for EfficientNetLite {
             stride: 1,
             groups: 1,
         };
-        let head = ConvNorm::new(&params.layer(blocks.len() as u32), ["_conv_head", "_bn1"], head);
+        let head = conv_norm(&params.layer(blocks.len() as u32), ["_conv_head", "_bn1"], head);
         Ok(Self {
             stem,
             blocks,
@@ -221,10 +207,28 @@ impl ImageEncoder for EfficientNetLite {
     }
 
     fn forward(&self, pixels: &Tensor, pass: Pass) -> TowerOutput {
+        let batch = pixels.size()[0];
+        if pass.train || batch < 2 || pixels.device() != Device::Cpu {
+            return self.run(pixels, pass);
+        }
+        // Feature maps of one picture fit a cache; those of a batch are new pages of memory at every layer. Twice as
+        // fast, and the peak does not grow with the batch.
+        let outputs = (0..batch).map(|i| self.run(&pixels.narrow(0, i, 1), pass));
+        let (pooled, tokens): (Vec<_>, Vec<_>) = outputs.map(|output| (output.pooled, output.tokens)).unzip();
+        let tokens: Option<Vec<Tensor>> = tokens.into_iter().collect();
+        TowerOutput {
+            pooled: Tensor::cat(&pooled, 0),
+            tokens: tokens.map(|tokens| Tensor::cat(&tokens, 0)),
+        }
+    }
+}
+
+impl EfficientNetLite {
+    fn run(&self, pixels: &Tensor, pass: Pass) -> TowerOutput {
         let over_places = |x: &Tensor| x.mean_dim([2i64, 3].as_slice(), false, Kind::Float);
-        let mut x = self
-            .stem
-            .bent(&pixels.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]), pass);
+        // Channels last in memory, which convolutions keep: twice as fast on a CPU.
+        let pixels = pixels.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+        let mut x = bent(&self.stem, &pixels, pass);
         let mut pooled = Vec::new();
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x, pass);
@@ -232,12 +236,14 @@ impl ImageEncoder for EfficientNetLite {
                 pooled.push(over_places(&x));
             }
         }
-        let head = self.head.bent(&x, pass);
+        let head = bent(&self.head, &x, pass);
         pooled.push(over_places(&head));
         let places = head.flatten(2, 3);
         TowerOutput {
             pooled: Tensor::cat(&pooled, 1),
-            tokens: pass.tokens.then(|| places.transpose(1, 2).contiguous()),
+            tokens: pass
+                .tokens
+                .then(|| places.transpose(1, 2).to_kind(Kind::Float).contiguous()),
         }
     }
 }
@@ -245,18 +251,16 @@ impl ImageEncoder for EfficientNetLite {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clip_nn::tch::{self, Device};
+    use clip_nn::tch;
     use clip_nn::{Fresh, ParamOptions, Role};
 
     // Weights and pixels are sines, as below; the goldens are those of timm 1.0.31, an implementation of its own:
     // model = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval(), its state filled in building order,
     // print(model(wave(0.3, 2, 3, size, size))[1, :8])
-    const SIZE_33: [f32; 8] = [
-        2.1532981, 1.9545128, 0.0, 0.23462845, 3.959133, 0.11595226, 0.0, 2.4895554,
-    ];
-    const SIZE_64: [f32; 8] = [
-        1.7354578, 1.7077663, 0.0, 0.6296365, 2.9763422, 0.11263241, 0.31729567, 1.9264925,
-    ];
+    // Larger weights would make the network chaotic, smaller ones deaf to its input: rows differ by 3e-3 here, and a
+    // change of 1e-6 in the pixels by 2e-6.
+    const SIZE_33: [f32; 8] = [0.0, 0.11436716, 0.058051154, 0.0, 0.047606036, 0.1498128, 0.0, 0.0];
+    const SIZE_64: [f32; 8] = [0.0, 0.115322694, 0.061798096, 0.0, 0.04853541, 0.15020818, 0.0, 0.0];
 
     fn wave(k: f64, shape: &[i64]) -> Tensor {
         let count: i64 = shape.iter().product();
@@ -278,7 +282,7 @@ mod tests {
             let shape = parameter.tensor.size();
             let wave = wave(0.1 + 0.07 * i as f64, &shape);
             let value = match parameter.role {
-                Role::Weight => wave * 4.0 * (2.0 / shape[1..].iter().product::<i64>() as f64).sqrt(),
+                Role::Weight => wave * 2.0 * (2.0 / shape[1..].iter().product::<i64>() as f64).sqrt(),
                 _ if parameter.name.ends_with("running_var") => wave * 0.5 + 1.0,
                 _ if parameter.name.ends_with("weight") => wave * 0.2 + 1.0,
                 _ => wave * 0.1,
@@ -294,11 +298,20 @@ mod tests {
         let _guard = tch::no_grad_guard();
         for (size, expected) in [(33, SIZE_33), (64, SIZE_64)] {
             let pixels = wave(0.3, &[2, 3, size, size]);
-            let output = tower.forward(&pixels, Pass::INFER);
+            let pass = Pass {
+                tokens: true,
+                ..Pass::INFER
+            };
+            let output = tower.forward(&pixels, pass);
+            let places = (size + 31) / 32 * ((size + 31) / 32);
+            assert_eq!(output.tokens.unwrap().size(), [2, places, 1280]);
+            let together = tower.forward(&pixels, Pass::TRAIN).pooled;
+            let difference = (&output.pooled - together).abs().max().double_value(&[]);
+            assert!(difference < 1e-5, "{difference}");
             assert_eq!(output.pooled.size(), [2, 1280]);
             let values = Vec::<f32>::try_from(output.pooled.get(1).narrow(0, 0, 8)).unwrap();
             for (value, expected) in values.iter().zip(expected) {
-                assert!((value - expected).abs() < 1e-4, "{size}: {values:?}");
+                assert!((value - expected).abs() < 2e-5, "{size}: {values:?}");
             }
         }
     }

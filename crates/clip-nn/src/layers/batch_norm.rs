@@ -28,6 +28,18 @@ impl BatchNorm {
         }
     }
 
+    /// The same as one factor and one summand a channel, `[channels]` each: `y = x · scale + shift`.
+    pub(crate) fn scale_and_shift(&self) -> (Tensor, Tensor) {
+        let scale = &self.weight / (&self.variance + self.eps).sqrt();
+        let shift = &self.bias - &self.mean * &scale;
+        (scale, shift)
+    }
+
+    /// Its tensors: what [`scale_and_shift`](Self::scale_and_shift) depends on.
+    pub(crate) fn tensors(&self) -> [&Tensor; 4] {
+        [&self.weight, &self.bias, &self.mean, &self.variance]
+    }
+
     /// `[batch, channels, height, width]`, f32, to the same.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.batch_norm(

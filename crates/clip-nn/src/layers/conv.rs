@@ -51,8 +51,19 @@ impl Conv {
         }
     }
 
-    /// Pictures or feature maps.
+    /// Pictures or feature maps, f32.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
+        let weight = self.weight.to_kind(pass.compute);
+        self.convolve(x, &weight, None).to_kind(Kind::Float)
+    }
+
+    /// The kernel, f32.
+    pub(crate) fn weight(&self) -> Tensor {
+        self.weight.to_kind(Kind::Float)
+    }
+
+    /// With another kernel of the same shape, in that kernel's type.
+    pub(crate) fn convolve(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
         let ConvShape {
             kernel, stride, groups, ..
         } = self.shape;
@@ -65,10 +76,8 @@ impl Conv {
         } else {
             (x.constant_pad_nd([left, right, top, bottom]), [0, 0])
         };
-        let weight = self.weight.to_kind(pass.compute);
-        x.to_kind(pass.compute)
-            .conv2d(&weight, None::<&Tensor>, [stride, stride], padding, [1, 1], groups)
-            .to_kind(Kind::Float)
+        x.to_kind(weight.kind())
+            .conv2d(weight, bias, [stride, stride], padding, [1, 1], groups)
     }
 }
 
