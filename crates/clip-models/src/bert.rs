@@ -210,3 +210,88 @@ fn mean(x: &Tensor, mask: &Tensor) -> Tensor {
     let sum = (x * &weights).sum_dim_intlist(1, false, Kind::Float);
     sum / weights.sum_dim_intlist(1, false, Kind::Float).clamp_min(1.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clip_nn::tch;
+    use clip_nn::{Fresh, ParamOptions};
+
+    fn tower(pooling: BertPooling) -> Bert {
+        tch::set_num_threads(1);
+        let options = ParamOptions {
+            fresh: Fresh::Everything,
+            ..Default::default()
+        };
+        let config = BertConfig {
+            vocab_size: 20,
+            hidden_size: 8,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 16,
+            max_position_embeddings: 6,
+            pooling,
+            ..Default::default()
+        };
+        Bert::build(config, &Params::new(None, options)).unwrap()
+    }
+
+    /// Rows of 6 ids, of which as many are tokens.
+    fn tokens(ids: &[i64], lengths: &[i64]) -> Tokens {
+        let lengths = Tensor::from_slice(lengths).unsqueeze(1);
+        Tokens {
+            ids: Tensor::from_slice(ids).view([-1, 6]),
+            mask: Tensor::arange(6, (Kind::Int64, tch::Device::Cpu))
+                .unsqueeze(0)
+                .lt_tensor(&lengths),
+        }
+    }
+
+    #[test]
+    fn pooling_is_the_first_token_or_the_mean_of_the_tokens() {
+        let given = tokens(&[2, 7, 3, 0, 0, 0, 2, 3, 0, 0, 0, 0], &[3, 2]);
+        let pass = Pass {
+            tokens: true,
+            ..Pass::INFER
+        };
+        let first = tower(BertPooling::Cls).forward(&given, pass);
+        let x = first.tokens.unwrap();
+        assert!(first.pooled.equal(&x.select(1, 0)));
+        // Weights are drawn by name and seed, so that the towers are the same.
+        let mean = tower(BertPooling::Mean).forward(&given, Pass::INFER).pooled;
+        let want = Tensor::stack(
+            &[
+                x.get(0).narrow(0, 0, 3).mean_dim(0, false, Kind::Float),
+                x.get(1).narrow(0, 0, 2).mean_dim(0, false, Kind::Float),
+            ],
+            0,
+        );
+        assert!((mean - want).abs().max().double_value(&[]) < 1e-5);
+        let pooled = tower(BertPooling::Pooler).forward(&given, Pass::INFER).pooled;
+        assert!(pooled.abs().max().double_value(&[]) <= 1.0);
+    }
+
+    #[test]
+    fn what_the_mask_hides_changes_nothing() {
+        for pooling in [BertPooling::Pooler, BertPooling::Cls, BertPooling::Mean] {
+            let tower = tower(pooling);
+            let run = |ids: &[i64]| tower.forward(&tokens(ids, &[3]), Pass::INFER).pooled;
+            let difference = run(&[2, 7, 3, 0, 0, 0]) - run(&[2, 7, 3, 9, 9, 9]);
+            assert!(difference.abs().max().double_value(&[]) < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_text_without_tokens_is_finite() {
+        for pooling in [BertPooling::Pooler, BertPooling::Cls, BertPooling::Mean] {
+            let tower = tower(pooling);
+            for lengths in [[0, 3], [0, 0]] {
+                let given = tokens(&[0, 0, 0, 0, 0, 0, 2, 7, 3, 0, 0, 0], &lengths);
+                for pass in [Pass::INFER, Pass::TRAIN] {
+                    let pooled = tower.forward(&given, pass).pooled;
+                    assert!(pooled.isfinite().all().int64_value(&[]) == 1, "{pooling:?} {lengths:?}");
+                }
+            }
+        }
+    }
+}

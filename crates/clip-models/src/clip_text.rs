@@ -172,3 +172,90 @@ impl TextEncoder for ClipText {
         TowerOutput::from_stack(self.final_norm.forward(&x), pooled, pass)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clip_nn::tch;
+    use clip_nn::{Fresh, ParamOptions};
+
+    fn tower(config: ClipTextConfig) -> Result<ClipText> {
+        tch::set_num_threads(1);
+        let options = ParamOptions {
+            fresh: Fresh::Everything,
+            ..Default::default()
+        };
+        ClipText::build(config, &Params::new(None, options))
+    }
+
+    fn small() -> ClipTextConfig {
+        ClipTextConfig {
+            hidden_size: 8,
+            intermediate_size: 16,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            vocab_size: 20,
+            max_position_embeddings: 6,
+            ..Default::default()
+        }
+    }
+
+    fn ends(pooling: ClipPooling, eos_token_id: i64, ids: &[i64]) -> i64 {
+        let config = ClipTextConfig {
+            pooling,
+            eos_token_id,
+            ..small()
+        };
+        let ids = Tensor::from_slice(ids).view([1, -1]);
+        tower(config).unwrap().ends(&ids).int64_value(&[0])
+    }
+
+    #[test]
+    fn a_text_ends_at_the_first_of_its_end_tokens() {
+        assert_eq!(ends(ClipPooling::Argmax, 0, &[18, 3, 19, 5, 19, 0]), 2);
+        assert_eq!(ends(ClipPooling::Eos, 2, &[18, 3, 2, 19, 2, 2]), 2);
+        // None at all: the first token, as the reference answers.
+        assert_eq!(ends(ClipPooling::Eos, 2, &[18, 3, 4]), 0);
+    }
+
+    #[test]
+    fn what_stands_behind_the_end_changes_nothing() {
+        let tower = tower(small()).unwrap();
+        let run = |ids: &[i64]| {
+            let ids = Tensor::from_slice(ids).view([2, -1]);
+            let mask = ids.ones_like().to_kind(Kind::Bool);
+            tower.forward(&Tokens { ids, mask }, Pass::INFER).pooled
+        };
+        let short = run(&[18, 3, 19, 18, 19, 0]);
+        let long = run(&[18, 3, 19, 0, 0, 0, 18, 19, 7, 7, 7, 7]);
+        assert!((short - long).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn sizes_that_make_no_sense_are_refused_by_name() {
+        let refused = |config| tower(config).unwrap_err().to_string();
+        let heads = ClipTextConfig {
+            num_attention_heads: 3,
+            ..small()
+        };
+        assert_eq!(
+            refused(heads),
+            "config of `clip_text_model`: 3 attention heads do not divide a width of 8"
+        );
+        let layers = ClipTextConfig {
+            num_hidden_layers: 0,
+            ..small()
+        };
+        assert!(refused(layers).contains("num_hidden_layers is 0"));
+        let pad = ClipTextConfig {
+            pad_token_id: 20,
+            ..small()
+        };
+        assert!(refused(pad).contains("vocab_size is 20"));
+        let huge = ClipTextConfig {
+            vocab_size: i64::MAX,
+            ..small()
+        };
+        assert!(refused(huge).contains("vocab_size is 9223372036854775807"));
+    }
+}

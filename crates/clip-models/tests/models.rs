@@ -354,3 +354,55 @@ fn what_does_not_fit_is_an_error_that_says_so() {
         "{finer}"
     );
 }
+
+/// The tensors of a fixture in another type, in a file whose data begins `shift` bytes behind a multiple of 8.
+fn rewrite(model: &str, kind: Kind, shift: usize, at: &Path) {
+    let name = match kind {
+        Kind::Half => "F16",
+        Kind::BFloat16 => "BF16",
+        _ => "F32",
+    };
+    let bytes = fs::read(fixture(model).join("open_clip_model.safetensors")).unwrap();
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (tensor, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+        let values = Tensor::from_data_size(view.data(), &[view.data().len() as i64 / 4], Kind::Float).to_kind(kind);
+        let from = data.len();
+        data.resize(from + values.numel() * kind.elt_size_in_bytes(), 0);
+        values.copy_data_u8(&mut data[from..], values.numel());
+        let entry = serde_json::json!({"dtype": name, "shape": view.shape(), "data_offsets": [from, data.len()]});
+        header.insert(tensor, entry);
+    }
+    let mut header = serde_json::to_string(&header).unwrap();
+    while header.len() % 8 != shift {
+        header.push(' ');
+    }
+    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat();
+    fs::write(at.join("open_clip_model.safetensors"), file).unwrap();
+    let config = "open_clip_config.json";
+    fs::copy(fixture(model).join(config), at.join(config)).unwrap();
+}
+
+#[test]
+fn half_precision_and_unaligned_files_are_read() {
+    let (zoo, families) = (zoo(), Families::bundled());
+    let _guard = tch::no_grad_guard();
+    let reference = Reference::read(MODELS[0]);
+    let cases = [
+        (Kind::Float, 0, 1e-5),
+        (Kind::Float, 1, 1e-5),
+        (Kind::Half, 1, 5e-3),
+        (Kind::BFloat16, 0, 5e-2),
+    ];
+    for (kind, shift, tolerance) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        rewrite(MODELS[0], kind, shift, folder.path());
+        let pipeline = open(folder.path(), &zoo, &families, &OpenOptions::default()).unwrap();
+        for parameter in pipeline.model().parameters().iter() {
+            assert_eq!(parameter.tensor.kind(), Kind::Float);
+        }
+        let texts = unit_rows(&reference.texts(pipeline.model(), Pass::INFER).raw);
+        assert_near(&texts, reference.get("text_features_norm"), tolerance);
+        let images = unit_rows(&reference.images(pipeline.model(), Pass::INFER).raw);
+        assert_near(&images, reference.get("image_features_norm"), tolerance);
+    }
+}
