@@ -137,7 +137,6 @@ impl Model {
             device: compute.device()?,
             compute: compute.kind()?,
             context_length: self.context_length,
-            ..OpenOptions::default()
         };
         Ok(clip_models::open(&self.model, &cli.zoo, &cli.families, &options)?)
     }

@@ -114,10 +114,7 @@ fn sink_options(args: &Args) -> Result<SinkOptions> {
         ("model".to_owned(), args.model.model.display().to_string()),
         ("clipzoo".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ]);
-    Ok(SinkOptions {
-        metadata,
-        ..SinkOptions::default()
-    })
+    Ok(SinkOptions { metadata })
 }
 
 /// How many rows were written.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clip_apps::PreparedRow;
 use clip_core::{
-    Embeddings, EncodedImage, Error, FeatureRows, FeatureSink, ImageDecoder, ImageTransform, PairTable, Result,
+    Embeddings, EncodedImage, Error, FeatureRows, FeatureSink, Image, ImageDecoder, ImageTransform, PairTable, Result,
     Tokenizer,
 };
 use clip_data::{BadRows, Decoder, Ordered, Rejects, Roles, Table, TextFile, at_row, ordered};
@@ -114,6 +114,19 @@ impl Preparer {
             pixels,
             ..Default::default()
         })
+    }
+}
+
+/// Opens the pictures of one column and names it where one cannot be opened. Training learns the row from the pair; which
+/// column a picture stood in, only the flags say.
+pub(crate) struct ColumnDecoder {
+    pub(crate) decoder: Decoder,
+    pub(crate) column: String,
+}
+
+impl ImageDecoder for ColumnDecoder {
+    fn decode(&self, image: &EncodedImage) -> Result<Image> {
+        self.decoder.decode(image).map_err(|error| error.column(&self.column))
     }
 }
 

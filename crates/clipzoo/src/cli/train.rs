@@ -17,6 +17,7 @@ use clip_train::{
 use super::Cli;
 use super::args::{Compute, Dtype, OnBadRow, note, print};
 use super::failure::{Failure, Outcome, usage};
+use super::rows::ColumnDecoder;
 
 /// Flags of `train`. Each overrides the file's value.
 #[derive(clap::Args)]
@@ -272,7 +273,10 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
     };
     let loaded = load(cli, &config, &run, params)?;
     let reading = Reading {
-        decoder: Arc::new(Decoder::default()),
+        decoder: Arc::new(ColumnDecoder {
+            decoder: Decoder::default(),
+            column: config.data.image_column.clone(),
+        }),
         transform: loaded.preparation.transform()?,
         tokenizer: loaded.preparation.tokenizer()?,
         workers: args.compute.workers(),

@@ -233,10 +233,18 @@ fn a_vocabulary_that_does_not_fit_the_weights() {
     folder.run("predict --model model --images p.png --output f.npy").ok();
 }
 
+/// Runs the command where no file may have more than 8 KiB. This stands in for a full disk: writing fails at the same
+/// place. The signal that comes with it is ignored, so that it is an error.
+fn limited(folder: &Folder, line: &str) -> Ended {
+    // Blocks of 512 bytes in every shell that follows POSIX.
+    let shell = format!("trap '' XFSZ; ulimit -f 16; exec {} {line}", program());
+    let mut command = Command::new("sh");
+    let output = command.args(["-c", &shell]).current_dir(folder.path("")).output();
+    Ended::of(line, output.unwrap())
+}
+
 #[test]
 fn a_disk_that_is_full() {
-    // A limit on the size of files stands in for the disk: writing fails at the same place. The signal that comes with
-    // it is ignored, as it is by a program that asked for an error instead.
     let folder = with_row(table(3..4).trim_end());
     folder.write("t.txt", "red shoe 0 0\n".repeat(2000));
     std::fs::create_dir_all(folder.path("out")).unwrap();
@@ -249,18 +257,35 @@ fn a_disk_that_is_full() {
         ("tokenize --model model --texts t.txt", "out/ids.jsonl"),
     ] {
         let line = format!("{command} --output {output}");
-        let shell = format!("trap '' XFSZ; ulimit -f 16; exec {} {line}", program());
-        let output_of = Command::new("sh")
-            .args(["-c", &shell])
-            .current_dir(folder.path(""))
-            .output()
-            .unwrap();
-        let message = Ended::of(&line, output_of).failed();
+        let message = limited(&folder, &line).failed();
         let wanted =
             format!("{output}: cannot write: File too large (os error 27); free some space, or name another place");
         assert_eq!(message, wanted);
         assert_eq!(folder.names("out"), [""; 0], "{line}");
     }
+}
+
+#[test]
+fn a_disk_that_fills_up_while_training() {
+    let folder = with_row(table(3..4).trim_end());
+    let train =
+        format!("train --model model --train t.tsv {SCHEMA} --output run --epochs 2 --batch-size 5 --device cpu");
+    let message = limited(&folder, &train).failed();
+    assert!(
+        message.starts_with("run/") && message.contains("File too large"),
+        "{message}"
+    );
+    assert!(
+        message.ends_with("; free some space, or name another place"),
+        "{message}"
+    );
+    for model in ["run/best", "run/last"] {
+        assert!(!folder.path(model).exists(), "{model}");
+    }
+    // With space again, the run that broke off is not in the way.
+    let said = folder.run(&format!("{train} --resume --json")).json();
+    assert_eq!(said["step"], 2);
+    assert!(folder.path("run/best/model.safetensors").is_file());
 }
 
 #[test]
@@ -289,7 +314,7 @@ fn an_output_that_cannot_be_written() {
          .tsv or .parquet"
     );
     assert_eq!(
-        run(&format!("tokenize --model model --texts t.txt --output file/ids.jsonl")),
+        run("tokenize --model model --texts t.txt --output file/ids.jsonl"),
         "file/ids.jsonl: there is no folder `file` to write it in; create the folder first"
     );
     let message = run(&format!("train --model model --train t.tsv {SCHEMA} --output file/run"));
