@@ -63,7 +63,7 @@ impl Limits {
                 "a picture of {width} x {height} pixels is over the limit of {} pixels (and {MAX_SIDE} a side)",
                 self.max_pixels
             ))
-            .remedy("make it smaller, or raise the limit on pixels"));
+            .remedy("make it smaller, or raise `Limits::max_pixels` in your own program"));
         }
         Ok([width as usize, height as usize])
     }
@@ -117,7 +117,7 @@ impl Decoder {
             "an encoded picture of {bytes} bytes is over the limit of {}",
             self.limits.max_bytes
         ))
-        .remedy("make it smaller, or raise the limit on bytes")
+        .remedy("make it smaller, or raise `Limits::max_bytes` in your own program")
     }
 }
 

@@ -69,7 +69,7 @@ fn a_picture_that_says_it_is_huge() {
     assert_eq!(
         of_picture(&bytes),
         "t.tsv, row 3, column `image`: a picture of 50000 x 50000 pixels is over the limit of 178956970 \
-         pixels (and 1048576 a side); make it smaller, or raise the limit on pixels"
+         pixels (and 1048576 a side); make it smaller, or raise `Limits::max_pixels` in your own program"
     );
 }
 
