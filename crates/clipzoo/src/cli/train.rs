@@ -165,10 +165,11 @@ fn set_some<T>(setting: &mut Option<T>, flag: Option<T>) {
 }
 
 impl Args {
-    /// Flags over the file over the defaults.
-    fn config(&mut self) -> Result<RunConfig> {
+    /// Flags over the file over the run's own settings, where it goes on, over the defaults.
+    fn config(&mut self, run: &RunDir) -> Result<RunConfig> {
         let mut config = match &self.config {
             Some(file) => RunConfig::load(file)?,
+            None if self.resume => run.config()?.unwrap_or_default(),
             None => RunConfig::default(),
         };
         if self.model.is_some() {
@@ -199,6 +200,10 @@ impl Args {
         set_some(&mut config.checkpoint_every, self.checkpoint_every);
         set_some(&mut config.context_length, self.context_length);
         self.table.over(&mut config.data);
+        // `--unique-by item` means the product, whatever its column is called.
+        if let (Some("item"), Some(column)) = (config.unique_by.as_deref(), &config.data.item_column) {
+            config.unique_by = Some(column.clone());
+        }
         if self.compute.dtype == Dtype::Bf16 {
             config.dtype = TrainType::Bf16;
         }
@@ -252,7 +257,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
             Failure::Failed(error)
         }
     })?;
-    let mut config = args.config()?;
+    let mut config = args.config(&run)?;
     config.environment = Environment::here(device, args.compute.workers());
     let Some(train_file) = config.data.train.clone() else {
         return usage(
@@ -272,6 +277,8 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         trainable: true,
     };
     let loaded = load(cli, &config, &run, params)?;
+    // A changed view treats transparency as the model's own transform does.
+    config.augmentation.alpha = loaded.preparation.image().transform_config()?.alpha;
     let reading = Reading {
         decoder: Arc::new(ColumnDecoder {
             decoder: Decoder::default(),

@@ -196,3 +196,37 @@ fn a_bad_row_stops_the_run_or_is_listed() {
     assert_eq!((list.len(), &list[0]["row"]), (1, &10.into()));
     assert_eq!(list[0]["column"], "image");
 }
+
+#[test]
+fn a_run_goes_on_with_its_own_settings() {
+    let folder = set_up();
+    folder.run(&line("run", "--epochs 1 --json")).json();
+    // Nothing is said again but what changes.
+    let said = folder
+        .run("train --output run --resume --epochs 2 --threads 1 --device cpu --json")
+        .json();
+    assert_eq!(said["step"], 12);
+    let settings: toml::Table = folder.text("run/run.toml").parse().unwrap();
+    assert_eq!(settings["seed"].as_integer(), Some(7));
+    assert_eq!(settings["batch_size"].as_integer(), Some(8));
+}
+
+#[test]
+fn unique_by_item_is_the_product_whatever_its_column() {
+    let folder = set_up();
+    let table: String = (0..12)
+        .map(|row| format!("{}\tsku{}\n", table(row..row + 1).trim_end(), row % 6))
+        .collect();
+    folder.write("train.tsv", table);
+    let columns = "--schema text:str:1,image:str:1,sku:str:1 --item-column sku";
+    let said = folder
+        .run(&format!(
+            "train --model model --train train.tsv {columns} --unique-by item --output run --batch-size 6 --epochs 1 \
+             --threads 1 --device cpu --json"
+        ))
+        .json();
+    // Twelve rows of six products make two batches in which none comes twice.
+    assert_eq!(said["step"], 2);
+    let settings: toml::Table = folder.text("run/run.toml").parse().unwrap();
+    assert_eq!(settings["unique_by"].as_str(), Some("sku"));
+}
