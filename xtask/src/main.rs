@@ -8,6 +8,7 @@
     reason = "a command: its lines are its output"
 )]
 
+mod bench;
 mod checksum;
 mod demo;
 mod fetch;
@@ -50,6 +51,11 @@ enum Task {
     /// What is done already is kept: stop it whenever you like and call it again. Results go to target/demo.
     /// Example: cargo xtask demo
     Demo,
+    /// Measure ours and the Python peers side by side: preprocessing, a cold start, ranking.
+    ///
+    /// Sets up a Python environment of its own (torch, open_clip, Pillow: several GB) in target/bench; with
+    /// CLIPZOO_BENCH_VENV=DIR yours is used. Tables go to target/bench/NAME.md. Example: cargo xtask bench cold-start
+    Bench(bench::Options),
     /// Test everything that can be tested here; name what was skipped for want of a tool.
     ///
     /// Example: cargo xtask test --only clippy
@@ -69,6 +75,7 @@ fn main() -> ExitCode {
     let done = Workspace::find().and_then(|workspace| match options.task {
         Task::Setup(options) => setup::run(&workspace, &options),
         Task::Demo => demo::run(&workspace),
+        Task::Bench(options) => bench::run(&workspace, &options),
         Task::Test(options) => test::run(&workspace, &options),
         Task::Tidy => tidy::run(&workspace),
         Task::Graph => graph::run(&workspace),

@@ -1,0 +1,70 @@
+"""Makes what the benches read.
+
+prepare.py pictures WHEEL FOLDER   photographs from scikit-image's wheel as JPEG, 800 x 600, 4:2:0, quality 90
+prepare.py model FOLDER            an OpenCLIP directory: ViT-B/32 of the right shape, random weights
+prepare.py features ROWS FOLDER    unit rows of 512 for texts and images, a text near its image
+"""
+
+import io
+import json
+import os
+import sys
+import zipfile
+
+# In colour and of the outside world: no drawing, no scan, no grey texture.
+PHOTOGRAPHS = [
+    "astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg",
+    "motorcycle_left.png", "motorcycle_right.png", "retina.jpg", "rocket.jpg",
+]
+TEXTS = ["a red dress", "a photo of a cat", "brown leather shoes", "a cup of coffee", "women's linen trousers, size 40"]
+
+
+def pictures(wheel, folder):
+    from PIL import Image, ImageOps
+
+    os.makedirs(folder, exist_ok=True)
+    with zipfile.ZipFile(wheel) as archive:
+        for name in PHOTOGRAPHS:
+            picture = Image.open(io.BytesIO(archive.read(f"skimage/data/{name}"))).convert("RGB")
+            picture = ImageOps.fit(picture, (800, 600), Image.Resampling.LANCZOS)
+            picture.save(os.path.join(folder, name.rsplit(".", 1)[0] + ".jpg"), quality=90, subsampling="4:2:0")
+
+
+def model(folder):
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    os.makedirs(folder, exist_ok=True)
+    torch.manual_seed(1)
+    made = open_clip.create_model("ViT-B-32")
+    weights = {name: value.contiguous() for name, value in made.state_dict().items()}
+    save_file(weights, os.path.join(folder, "open_clip_model.safetensors"))
+    config = {
+        "model_cfg": open_clip.get_model_config("ViT-B-32"),
+        "preprocess_cfg": open_clip.get_model_preprocess_cfg(made),
+    }
+    with open(os.path.join(folder, "open_clip_config.json"), "w") as file:
+        json.dump(config, file, indent=2)
+    with open(os.path.join(folder, "texts.txt"), "w") as file:
+        file.write("\n".join(TEXTS) + "\n")
+
+
+def features(rows, folder):
+    import numpy
+    from safetensors.numpy import save_file
+
+    os.makedirs(folder, exist_ok=True)
+    random = numpy.random.default_rng(1)
+
+    def unit(values):
+        return values / numpy.linalg.norm(values, axis=1, keepdims=True)
+
+    images = unit(random.standard_normal((int(rows), 512), dtype="f4"))
+    # So much noise that some texts rank their image first and many do not.
+    texts = unit(images + 6.0 * unit(random.standard_normal((int(rows), 512), dtype="f4")))
+    save_file({"image_features": images}, os.path.join(folder, "images.safetensors"))
+    save_file({"text_features": texts}, os.path.join(folder, "texts.safetensors"))
+
+
+{"pictures": pictures, "model": model, "features": features}[sys.argv[1]](*sys.argv[2:])

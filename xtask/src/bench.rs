@@ -1,0 +1,303 @@
+//! Ours and the Python peers, side by side in one run on one machine, on the same files.
+//!
+//! A figure alone says little about a machine that nobody else has, so each round runs every program once, as a whole
+//! process, and a table holds how many times ours is better. Before anything is measured, the results are compared:
+//! who computes something else is not faster. The peers are the scripts in `benches/peers`; everything made lies in
+//! `target/bench`.
+
+mod prepare;
+mod race;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde_json::Value;
+
+use crate::prerequisites::Need;
+use crate::process;
+use crate::setup;
+use crate::steps;
+use crate::workspace::{Workspace, write_whole};
+
+use race::{Entrant, Measure, Race};
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The bench; all of them without a name
+    #[arg(value_enum)]
+    name: Option<Name>,
+    /// How often each program is measured, after one round that is not
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// JPEGs of 800 x 600 to pixels, one core, beside Pillow + open_clip's transform and torchvision's tensors
+    Preprocess,
+    /// `predict` of one picture and five texts with a ViT-B/32, the whole process, beside open_clip
+    ColdStart,
+    /// Recall both ways over 32,528 pairs from feature files, the whole process, beside PyTorch
+    Rank,
+}
+
+/// Where things are.
+struct Places<'a> {
+    workspace: &'a Workspace,
+    folder: PathBuf,
+    python: PathBuf,
+}
+
+/// Prepares what is missing, then measures.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    setup::ensure(workspace, &[Need::Pip])?;
+    let folder = workspace.target().join("bench");
+    let places = Places {
+        workspace,
+        python: prepare::python(workspace, &folder)?,
+        folder,
+    };
+    places.build()?;
+    let names = options
+        .name
+        .map_or_else(|| Name::value_variants().to_vec(), |name| vec![name]);
+    steps::take(workspace, &places.folder.join("marks"), places.preparation(&names))?;
+    for name in names {
+        let title = name.title();
+        println!("\n== {title}");
+        let race = places.race(name);
+        places.check(name, &race)?;
+        let table = race.table(options.rounds)?;
+        let path = places.folder.join(format!("{}.md", name.text()));
+        write_whole(&path, format!("## {title}\n\n{table}"))?;
+        println!("\n{table}\nwritten to {}", workspace.shown(&path));
+    }
+    Ok(())
+}
+
+impl Places<'_> {
+    fn build(&self) -> Result<()> {
+        let cargo = |arguments: &[&str]| process::run(process::cargo(self.workspace).args(arguments));
+        cargo(&["build", "--release", "--package", "clipzoo"])?;
+        // Apart: together the two would share features, and the command would be built once more.
+        cargo(&[
+            "build",
+            "--release",
+            "--package",
+            "clip-data",
+            "--example",
+            "preprocess_speed",
+        ])
+    }
+
+    fn peer(&self, script: &str) -> PathBuf {
+        self.workspace.root().join("benches/peers").join(script)
+    }
+
+    fn data(&self, name: &str) -> PathBuf {
+        self.folder.join("data").join(name)
+    }
+
+    fn output(&self, name: &str) -> PathBuf {
+        self.folder.join("output").join(name)
+    }
+
+    fn release(&self, name: &str) -> OsString {
+        self.workspace.target().join("release").join(name).into()
+    }
+
+    /// A peer's command line.
+    fn script(&self, name: &str, arguments: &[&Path]) -> Vec<OsString> {
+        let program = [self.python.clone(), self.peer(name)];
+        program
+            .iter()
+            .map(PathBuf::as_path)
+            .chain(arguments.iter().copied())
+            .map(Into::into)
+            .collect()
+    }
+
+    fn pictures(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.data("pictures")).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        paths
+    }
+
+    /// Who runs; ours is the first.
+    fn race(&self, name: Name) -> Race<'_> {
+        let entrants = match name {
+            Name::Preprocess => self.preprocess(),
+            Name::ColdStart => self.cold_start(),
+            Name::Rank => self.rank(),
+        };
+        Race {
+            measure: match name {
+                Name::Preprocess => Measure::PicturesPerSecond,
+                Name::ColdStart | Name::Rank => Measure::Seconds,
+            },
+            entrants,
+            python: &self.python,
+            wrapper: self.peer("measure.py"),
+            output: self.folder.join("output"),
+        }
+    }
+
+    fn preprocess(&self) -> Vec<Entrant> {
+        let pictures = self.pictures();
+        let mut ours = vec![self.release("examples/preprocess_speed"), "224".into()];
+        ours.extend(pictures.iter().map(OsString::from));
+        let peer = |way: &str, pixels: &str| {
+            let pixels = self.output(pixels);
+            let mut arguments = vec![Path::new(way), &pixels];
+            arguments.extend(pictures.iter().map(PathBuf::as_path));
+            self.script("preprocess.py", &arguments)
+        };
+        vec![
+            Entrant::new("clipzoo", ours),
+            Entrant::new("Pillow + open_clip's transform", peer("pillow", "pillow.safetensors")),
+            Entrant::new("torchvision, tensors", peer("torchvision", "torchvision.safetensors")),
+        ]
+    }
+
+    fn cold_start(&self) -> Vec<Entrant> {
+        let (model, texts) = (self.data("model"), self.data("model/texts.txt"));
+        let picture = self.data("pictures/coffee.jpg");
+        let [ours, theirs] =
+            ["features.ours.safetensors", "features.open_clip.safetensors"].map(|name| self.output(name));
+        let words: [&dyn AsRef<std::ffi::OsStr>; 9] = [
+            &"predict",
+            &"--model",
+            &model,
+            &"--texts",
+            &texts,
+            &"--images",
+            &picture,
+            &"--output",
+            &ours,
+        ];
+        let mut command = vec![self.release("clipzoo")];
+        command.extend(words.iter().map(|word| word.as_ref().to_owned()));
+        vec![
+            Entrant::new("clipzoo predict", command),
+            Entrant::new(
+                "open_clip",
+                self.script("cold_start.py", &[&model, &texts, &picture, &theirs]),
+            ),
+        ]
+    }
+
+    fn rank(&self) -> Vec<Entrant> {
+        let [texts, images] = ["texts", "images"].map(|name| self.data(&format!("features/{name}.safetensors")));
+        let mut ours = vec![self.release("clipzoo"), "evaluate".into(), "--json".into()];
+        ours.extend([
+            "--text-features".into(),
+            texts.clone().into(),
+            "--image-features".into(),
+            images.clone().into(),
+        ]);
+        vec![
+            Entrant::new("clipzoo evaluate", ours),
+            Entrant::new("PyTorch, chunks of 1,024", self.script("rank.py", &[&texts, &images])),
+        ]
+    }
+
+    /// Runs every program once, which also brings its files into memory, and compares ours with the peer's results.
+    fn check(&self, name: Name, race: &Race) -> Result<()> {
+        let agree = |what: &str, ours: &Path, theirs: &Path| {
+            process::run(&mut race::command(
+                &self.script("agree.py", &[Path::new(what), ours, theirs]),
+            ))
+        };
+        match name {
+            Name::Preprocess => {
+                race.run(1, |_| ())?;
+                let pixels = self.output("pixels.ours.safetensors");
+                let mut ours = Command::new(self.release("clipzoo"));
+                ours.arg("preprocess")
+                    .arg("--model")
+                    .arg(self.data("model"))
+                    .args(self.pictures());
+                process::output(ours.arg("--output").arg(&pixels))?;
+                agree("pixels", &pixels, &self.output("pillow.safetensors"))
+            }
+            Name::ColdStart => {
+                race.run(1, |_| ())?;
+                agree(
+                    "features",
+                    &self.output("features.ours.safetensors"),
+                    &self.output("features.open_clip.safetensors"),
+                )
+            }
+            Name::Rank => {
+                let figures = |entrant: &Entrant| -> Result<Value> {
+                    let text = process::output(&mut race::command(&entrant.words))?;
+                    serde_json::from_str(&text).with_context(|| format!("{} did not print JSON", entrant.name))
+                };
+                let figures = race.entrants.iter().map(figures).collect::<Result<Vec<_>>>()?;
+                same_recalls(&figures[0], &figures[1])
+            }
+        }
+    }
+}
+
+/// Fails unless two objects of figures hold the same recalls. Scores that differ in the last bit move single rows.
+fn same_recalls(ours: &Value, theirs: &Value) -> Result<()> {
+    const ROWS_APART: f64 = 0.02;
+    for direction in ["text_to_image", "image_to_text"] {
+        for k in ["r@1", "r@5", "r@10"] {
+            let of = |figures: &Value| {
+                figures[direction][k]
+                    .as_f64()
+                    .with_context(|| format!("no {direction} {k} in {figures}"))
+            };
+            let (ours, theirs) = (of(ours)?, of(theirs)?);
+            if (ours - theirs).abs() > ROWS_APART {
+                bail!("{direction} {k} is {ours} by us and {theirs} by the peer: the two do not compute the same");
+            }
+            println!("{direction} {k}: {ours:.3} and {theirs:.3} %");
+        }
+    }
+    Ok(())
+}
+
+impl Name {
+    fn text(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_string())
+            .unwrap_or_default()
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Preprocess => "JPEG of 800 x 600 to 3 x 224 x 224 pixels, one thread on one core",
+            Self::ColdStart => "One picture and five texts through a ViT-B/32, the whole process",
+            Self::Rank => "Recall both ways, 32,528 pairs of 512 numbers, the whole process",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn recalls_that_differ_are_an_error_that_names_them() {
+        let figures = |r1: f64| {
+            let recalls = json!({"r@1": r1, "r@5": 50.0, "r@10": 60.0});
+            json!({"text_to_image": recalls, "image_to_text": recalls})
+        };
+        same_recalls(&figures(40.0), &figures(40.01)).unwrap();
+        let message = same_recalls(&figures(40.0), &figures(41.0)).unwrap_err().to_string();
+        assert!(message.starts_with("text_to_image r@1 is 40 by us and 41"), "{message}");
+        let message = same_recalls(&figures(40.0), &json!({})).unwrap_err().to_string();
+        assert!(message.starts_with("no text_to_image r@1"), "{message}");
+    }
+}
