@@ -72,6 +72,13 @@ impl RunDir {
     fn find(&mut self) -> Result<()> {
         folder::clean(&self.path)?;
         let (checkpoint, faults) = Checkpoints::of(&self.path).newest()?;
+        if let (None, Some(fault)) = (&checkpoint, faults.first()) {
+            return Err(
+                Error::invalid(format!("every checkpoint of the run is broken: {fault}"))
+                    .file(&self.path)
+                    .remedy("restore one of them, or start anew in another --output"),
+            );
+        }
         let broken = faults
             .iter()
             .map(|error| format!("a checkpoint is broken and left out: {error}"));

@@ -297,14 +297,26 @@ impl Trainer {
             let figures = self.figures(&loss, rate, norm, batch.len(), good)?;
             self.tell(&Event::Step(&figures))?;
         }
+        if self.state.bad_steps == 1 {
+            let note = format!(
+                "step {} is left out: its loss or gradient is not finite",
+                self.state.step
+            );
+            self.tell(&Event::Note(&note))?;
+        }
         if self.state.bad_steps > 0 && self.state.bad_steps >= self.config.max_bad_steps {
-            return Err(Error::invalid(format!(
-                "the loss or its gradient was not finite in {} steps in a row, the last of them step {}",
-                self.state.bad_steps, self.state.step
-            ))
-            .remedy("use a lower --lr, a longer warm-up, or dtype = \"f32\", and resume"));
+            return Err(self.diverged());
         }
         self.look_up(Point::Step)
+    }
+
+    /// What there is to say of steps that came to nothing.
+    fn diverged(&self) -> Error {
+        Error::invalid(format!(
+            "the loss or its gradient was not finite in {} steps in a row, the last of them step {}",
+            self.state.bad_steps, self.state.step
+        ))
+        .remedy("use a lower --lr, a longer warm-up, or dtype = \"f32\", and resume")
     }
 
     /// Whether all steps are done. Without `max_steps` the epochs alone say so: refused rows make them shorter than planned.

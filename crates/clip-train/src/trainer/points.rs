@@ -26,6 +26,13 @@ impl Trainer {
     /// What is due at a point: an evaluation, then `best`, a checkpoint and `last`.
     pub(super) fn look_up(&mut self, point: Point) -> Result<()> {
         let step = self.state.step;
+        if self.state.bad_steps > 0 {
+            // Weights whose loss is not finite are neither the last nor the best of anything.
+            return match point {
+                Point::End => Err(self.diverged()),
+                Point::Step | Point::Epoch => Ok(()),
+            };
+        }
         let due = |every: Option<u64>| match every {
             Some(every) => point == Point::End || (point == Point::Step && step.is_multiple_of(every)),
             None => point != Point::Step,

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use clap::{Args, ValueEnum};
-use clip_core::Result;
-use clip_data::{BadRows, Columns, Roles, Schema, Table, TableOptions};
+use clip_core::{Error, PairTable, Result};
+use clip_data::{BadRows, Columns, Format, Roles, Schema, Table, TableOptions};
 use clip_models::OpenOptions;
 use clip_nn::Pipeline;
 use clip_nn::tch::{self, Device, Kind};
 
 use super::Cli;
-use super::failure::{Outcome, usage, writeln_stderr};
+use super::failure::{Failure, Outcome, usage, writeln_stderr};
 
 /// Where and how a model runs.
 #[derive(Args, Clone, Debug)]
@@ -170,7 +170,7 @@ pub(crate) struct TableArgs {
     /// Column of the row's own id
     #[arg(long, value_name = "NAME")]
     pub(crate) id_column: Option<String>,
-    /// What to do with a row that cannot be read: stop, or skip and list it in OUTPUT.rejects.jsonl
+    /// What to do with a row that cannot be read: stop, or skip and list it in OUTPUT.rejects.jsonl (evaluate: beside the table)
     #[arg(long, value_enum, default_value_t = OnBadRow::Stop)]
     pub(crate) bad_rows: OnBadRow,
 }
@@ -216,14 +216,43 @@ impl TableArgs {
 
     /// Opens a table.
     pub(crate) fn open(&self, path: &std::path::Path, roles: Roles) -> Outcome<Table> {
-        Ok(Table::open(path, self.options(roles)?)?)
+        open_table(path, self.options(roles)?)
     }
+}
+
+/// Opens a table, and notices a header that nobody spoke of.
+pub(crate) fn open_table(path: &std::path::Path, options: TableOptions) -> Outcome<Table> {
+    const REMEDY: &str = "pass --header if the first line holds the names, or name the columns with --schema";
+    let unsaid = options.header.is_none() && options.schema.is_none() && Format::of(path)? == Format::Tsv;
+    let names = [options.columns.text.clone(), options.columns.image.clone()];
+    let table = Table::open(path, options).map_err(|error| {
+        if unsaid && error.what().contains("no column") {
+            error.remedy(REMEDY)
+        } else {
+            error
+        }
+    })?;
+    let is_header = |name: &String| table.cell(0, name).is_ok_and(|cell| &cell == name);
+    if unsaid && table.rows() > 0 && names.iter().any(is_header) {
+        let error = Error::invalid("the first row holds the columns' names")
+            .file(path)
+            .row(1)
+            .remedy(REMEDY);
+        return Err(Failure::Usage(error));
+    }
+    Ok(table)
 }
 
 /// Prints one JSON value, or what a person reads.
 pub(crate) fn print(text: &str) -> Result<()> {
     use std::io::Write;
-    writeln!(std::io::stdout().lock(), "{text}").map_err(|error| clip_core::Error::io("write", "stdout", error))
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        // Who closed the pipe (`| head`) has read enough.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(clip_core::Error::io("write", "stdout", error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Tells the user something on stderr.

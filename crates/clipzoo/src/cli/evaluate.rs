@@ -81,6 +81,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         (_, _, Some(texts), Some(images)) => {
             let texts = read_features(texts, feature_name(Modality::Text))?;
             let images = read_features(images, feature_name(Modality::Image))?;
+            let (texts, images) = without_refused(texts, images, args.relevance.is_some())?;
             (
                 Embedded {
                     texts,
@@ -109,6 +110,13 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         relevance,
     } = &embedded;
     let evaluation = evaluate(texts, images, relevance, options)?;
+    if args.json {
+        let text = serde_json::to_string(&evaluation).map_err(|error| Error::internal(error.to_string()))?;
+        print(&text)?;
+    } else {
+        print(&report(&evaluation, &chance(relevance, texts.len(), images.len())?))?;
+    }
+    // Behind the figures, so that a page that cannot be written does not cost them.
     if let (Some(path), Some((model, table, rows))) = (&args.page, &source) {
         let shown = Shown {
             model,
@@ -119,14 +127,9 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
             relevance,
         };
         evaluate_page::write(&shown, &evaluation, args.seed, options, path)?;
-    }
-    if args.json {
-        let text = serde_json::to_string(&evaluation).map_err(|error| Error::internal(error.to_string()))?;
-        return Ok(print(&text)?);
-    }
-    print(&report(&evaluation, &chance(relevance, texts.len(), images.len())?))?;
-    if let Some(path) = &args.page {
-        print(&format!("page: {}", path.display()))?;
+        if !args.json {
+            print(&format!("page: {}", path.display()))?;
+        }
     }
     Ok(())
 }
@@ -229,6 +232,31 @@ fn pick(features: Embeddings, rows: &[usize]) -> Result<Embeddings> {
         rows.iter().flat_map(|&row| features.row(row)).copied().collect(),
         features.dim(),
     )
+}
+
+/// Takes out pairs of which a row is all zeros: what `predict` writes for a refused row. Where a relevance file names rows
+/// by number, they stay, and the user is told.
+fn without_refused(texts: Embeddings, images: Embeddings, named: bool) -> Result<(Embeddings, Embeddings)> {
+    let zero = |features: &Embeddings, row: usize| features.row(row).iter().all(|&value| value == 0.0);
+    let count = |features: &Embeddings| (0..features.len()).filter(|&row| zero(features, row)).count();
+    let refused = count(&texts) + count(&images);
+    if refused == 0 {
+        return Ok((texts, images));
+    }
+    if named || texts.len() != images.len() {
+        note(&format!(
+            "{refused} rows are all zeros (refused ones, it seems) and are ranked as they are"
+        ));
+        return Ok((texts, images));
+    }
+    let good: Vec<usize> = (0..texts.len())
+        .filter(|&row| !zero(&texts, row) && !zero(&images, row))
+        .collect();
+    note(&format!(
+        "{} pairs with a row of zeros (refused ones, it seems) are left out",
+        texts.len() - good.len()
+    ));
+    Ok((pick(texts, &good)?, pick(images, &good)?))
 }
 
 /// Keeps the features in memory, for ranking.

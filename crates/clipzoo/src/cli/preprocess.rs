@@ -11,7 +11,7 @@ use clip_format::Checkpoint;
 
 use super::Cli;
 use super::args::cores;
-use super::failure::Outcome;
+use super::failure::{Outcome, usage};
 
 /// Flags of `preprocess`.
 #[derive(clap::Args)]
@@ -39,6 +39,16 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
+    if args
+        .output
+        .extension()
+        .is_none_or(|extension| extension != "safetensors")
+    {
+        return usage(
+            format!("cannot write {} as pixels", args.output.display()),
+            "name it .safetensors",
+        );
+    }
     let transform: Arc<dyn ImageTransform> = match (&args.model, &args.config) {
         (Some(model), _) => Checkpoint::open(model, &cli.families)?.transform()?,
         (None, Some(config)) => Arc::new(ClipTransform::new(read_config(config)?)?),

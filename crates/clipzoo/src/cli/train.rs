@@ -15,7 +15,7 @@ use clip_train::{
 };
 
 use super::Cli;
-use super::args::{Compute, Dtype, OnBadRow, note, print};
+use super::args::{Compute, Dtype, OnBadRow, note, open_table as open_named_table, print};
 use super::failure::{Failure, Outcome, usage};
 use super::rows::ColumnDecoder;
 
@@ -245,6 +245,8 @@ impl From<ScheduleName> for Schedule {
 pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
     let threads = args.compute.set_threads()?;
     let device = args.compute.device()?;
+    // Refuses a type that is not there yet; which one is used stands in the settings.
+    args.compute.kind()?;
     let existing = if args.resume {
         Existing::Resume
     } else {
@@ -368,7 +370,7 @@ fn open_table(data: &DataConfig, file: &Path) -> Outcome<Table> {
         roles: Roles::Pairs,
         ..TableOptions::default()
     };
-    Ok(Table::open(file, options)?)
+    open_named_table(file, options)
 }
 
 fn report(args: &Args, trained: &Trained) -> Outcome {

@@ -104,3 +104,46 @@ fn features_that_do_not_fit_together_are_refused() {
     assert!(run("t.safetensors").contains("image_features"));
     assert!(run("n.safetensors").to_lowercase().contains("nan") || run("n.safetensors").contains("finite"));
 }
+
+#[test]
+fn rows_of_zeros_are_no_pairs() {
+    let folder = Folder::new();
+    let texts = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+    let images = [1.0, 0.0, 0.5, 0.5, 0.0, 1.0];
+    folder.write("t.safetensors", tensors(&[("text_features", &[3, 2], &texts)]));
+    folder.write("i.safetensors", tensors(&[("image_features", &[3, 2], &images)]));
+    let said = folder.run("evaluate --text-features t.safetensors --image-features i.safetensors --json");
+    assert!(said.stderr.contains("1 pairs with a row of zeros"), "{}", said.stderr);
+    let got = said.json();
+    assert_eq!(
+        (&got["text_to_image"]["queries"], &got["text_to_image"]["r@1"]),
+        (&json!(2), &json!(100.0))
+    );
+}
+
+#[test]
+fn a_header_that_nobody_spoke_of_is_noticed() {
+    let folder = Folder::new();
+    small_model(&folder, "model");
+    folder.write("t.tsv", format!("text\timage\n{}", table(0..4)));
+    let message = folder.run("evaluate --model model --table t.tsv --threads 1").misused();
+    assert!(
+        message.contains("row 1: the first row holds the columns' names; pass --header"),
+        "{message}"
+    );
+    folder
+        .run("evaluate --model model --table t.tsv --header --threads 1")
+        .ok();
+}
+
+#[test]
+fn a_page_that_cannot_be_written_does_not_cost_the_figures() {
+    let folder = Folder::new();
+    small_model(&folder, "model");
+    folder.write("t.tsv", table(0..4));
+    let said = folder.run(&format!(
+        "evaluate --model model --table t.tsv {SCHEMA} --page no/p.html --threads 1"
+    ));
+    assert!(said.stdout.contains("text to image"), "{}", said.stdout);
+    said.failed();
+}

@@ -94,7 +94,7 @@ pub(crate) fn parse(text: &str) -> Value {
 pub(crate) struct Ended {
     line: String,
     status: Option<i32>,
-    stdout: String,
+    pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 

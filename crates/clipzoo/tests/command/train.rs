@@ -230,3 +230,33 @@ fn unique_by_item_is_the_product_whatever_its_column() {
     let settings: toml::Table = folder.text("run/run.toml").parse().unwrap();
     assert_eq!(settings["unique_by"].as_str(), Some("sku"));
 }
+
+#[test]
+fn a_run_that_diverges_fails_and_leaves_no_model() {
+    let folder = set_up();
+    let message = folder
+        .run(&line("run", "--epochs 2").replace("--lr 0.003", "--lr 1e30"))
+        .failed();
+    assert!(message.contains("not finite") && message.contains("--lr"), "{message}");
+    assert!(!folder.path("run/best").exists() && !folder.path("run/last").exists());
+}
+
+#[test]
+fn a_type_that_is_not_there_yet_is_refused() {
+    let folder = set_up();
+    let message = folder.run(&line("run", "--dtype int8")).misused();
+    assert!(message.contains("int8"), "{message}");
+}
+
+#[test]
+fn where_every_checkpoint_is_broken_nothing_is_overwritten() {
+    let folder = set_up();
+    folder.run(&line("run", "--epochs 1")).ok();
+    for step in folder.names("run/checkpoints") {
+        folder.write(&format!("run/checkpoints/{step}/optimizer.safetensors"), "cut");
+    }
+    let before = folder.read("run/best/model.safetensors");
+    let message = folder.run(&line("run", "--epochs 2 --resume")).failed();
+    assert!(message.contains("every checkpoint of the run is broken"), "{message}");
+    assert_eq!(folder.read("run/best/model.safetensors"), before);
+}
