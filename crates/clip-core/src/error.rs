@@ -8,7 +8,8 @@ use std::sync::Arc;
 /// Result of every contract in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, in the sense that decides exit status and HTTP status.
+/// What went wrong, in the sense that decides the HTTP status. (A command fails with 1, and with 2 where its flags make no
+/// sense.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
@@ -175,7 +176,7 @@ impl Error {
         self
     }
 
-    /// The kind, which decides exit and HTTP status.
+    /// The kind, which decides the HTTP status.
     pub fn kind(&self) -> Kind {
         self.inner.kind
     }

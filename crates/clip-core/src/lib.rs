@@ -13,7 +13,8 @@
 //! | [`App`] | clip-apps, you | the command, the server |
 //! | [`FeatureSink`], [`Observer`], [`Metric`] | clip-data, clip-train, you | predict, the trainer |
 //!
-//! Every contract answers with [`Error`], whose [`Kind`] alone decides exit status and HTTP status.
+//! Every contract answers with [`Error`], whose [`Kind`] decides the HTTP status. Index, filter and concept contracts are
+//! here so that later parts fit; nothing bundled implements them yet.
 
 mod app;
 mod embed;
