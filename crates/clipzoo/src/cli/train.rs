@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
+use clip_core::PairTable;
 use clip_core::serde_json::json;
-use clip_core::{PairTable, Result};
 use clip_data::{Columns, Decoder, Roles, Schema, Table, TableOptions};
 use clip_models::{Join, Loaded};
 use clip_nn::{Fresh, ParamOptions, Preparation};
@@ -15,7 +15,7 @@ use clip_train::{
 };
 
 use super::Cli;
-use super::args::{Compute, Dtype, OnBadRow, note, open_table as open_named_table, print};
+use super::args::{Compute, Dtype, OnBadRow, note, open_table as open_named_table, print, refuse_hub};
 use super::failure::{Failure, Outcome, usage};
 use super::rows::ColumnDecoder;
 
@@ -64,19 +64,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", help_heading = "Training")]
     micro_batch: Option<usize>,
     /// The rate after the warm-up
-    #[arg(long, value_name = "X", help_heading = "Training")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
     lr: Option<f64>,
     /// Steps over which the rate goes up
     #[arg(long, value_name = "N", help_heading = "Training")]
     warmup_steps: Option<u64>,
     /// Weight decay of AdamW
-    #[arg(long, value_name = "X", help_heading = "Training")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
     weight_decay: Option<f64>,
     /// How the rate goes on after the warm-up
     #[arg(long, value_enum, help_heading = "Training")]
     schedule: Option<ScheduleName>,
     /// The most that all gradients' common norm may be; 0 for no limit
-    #[arg(long, value_name = "X", help_heading = "Training")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
     grad_clip: Option<f64>,
     /// Decides every random number
     #[arg(long, value_name = "N", help_heading = "Training")]
@@ -166,7 +166,7 @@ fn set_some<T>(setting: &mut Option<T>, flag: Option<T>) {
 
 impl Args {
     /// Flags over the file over the run's own settings, where it goes on, over the defaults.
-    fn config(&mut self, run: &RunDir) -> Result<RunConfig> {
+    fn config(&mut self, run: &RunDir) -> Outcome<RunConfig> {
         let mut config = match &self.config {
             Some(file) => RunConfig::load(file)?,
             None if self.resume => run.config()?.unwrap_or_default(),
@@ -207,7 +207,8 @@ impl Args {
         if self.compute.dtype == Dtype::Bf16 {
             config.dtype = TrainType::Bf16;
         }
-        config.check()?;
+        // The file was checked when it was read, so what is wrong now came by a flag.
+        config.check().map_err(Failure::Usage)?;
         Ok(config)
     }
 }
@@ -268,6 +269,10 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         );
     };
     let train: Arc<dyn PairTable> = Arc::new(open_table(&config.data, &train_file)?);
+    if let (Some(column), true) = (&config.unique_by, train.rows() > 0) {
+        // A column that is not there is found before the run's directory holds anything.
+        train.label(0, column)?;
+    }
     let valid: Option<Arc<dyn PairTable>> = match &config.data.valid {
         Some(file) => Some(Arc::new(open_table(&config.data, file)?)),
         None => None,
@@ -293,7 +298,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
     if !args.json {
         let count = loaded.model.parameters().count();
         note(&format!(
-            "training {count} parameters on {} pairs, {threads} threads",
+            "training {count} parameters on {} pairs, threads: {threads}",
             train.rows()
         ));
     }
@@ -322,6 +327,12 @@ fn load(cli: &Cli, config: &RunConfig, run: &RunDir, params: ParamOptions) -> Ou
             params,
             config.context_length,
         )?);
+    }
+    for name in [&config.model, &config.image_tower, &config.text_tower]
+        .into_iter()
+        .flatten()
+    {
+        refuse_hub(name)?;
     }
     match (&config.model, &config.image_tower, &config.text_tower) {
         (Some(model), None, None) => Ok(clip_models::load(model, zoo, families, params, config.context_length)?),

@@ -260,3 +260,22 @@ fn where_every_checkpoint_is_broken_nothing_is_overwritten() {
     assert!(message.contains("every checkpoint of the run is broken"), "{message}");
     assert_eq!(folder.read("run/best/model.safetensors"), before);
 }
+
+#[test]
+fn flags_of_no_meaning_are_wrong_usage() {
+    let folder = set_up();
+    for (flags, word) in [
+        ("--epochs 0", "epochs"),
+        ("--epochs 1 --lr -1", "lr"),
+        ("--epochs 1 --log-every 0", "log_every"),
+    ] {
+        let message = folder.run(&line("run", flags).replace("--lr 0.003", "")).misused();
+        assert!(message.contains(word), "{message}");
+    }
+    let hub = line("run", "--epochs 1").replace("--model model", "--model hf:shop/clip");
+    assert!(folder.run(&hub).misused().contains("hub"));
+    // A column that is not there leaves nothing that the corrected command would stumble over.
+    let message = folder.run(&line("run", "--epochs 1 --unique-by nowhere")).failed();
+    assert!(message.contains("nowhere"), "{message}");
+    folder.run(&line("run", "--epochs 1")).ok();
+}
