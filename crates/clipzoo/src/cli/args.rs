@@ -204,39 +204,44 @@ impl From<OnBadRow> for BadRows {
 }
 
 impl TableArgs {
-    /// The options of a table whose rows must fill `roles`.
-    pub(crate) fn options(&self, roles: Roles) -> Outcome<TableOptions> {
-        let schema = match &self.schema {
-            Some(text) => Some(Schema::parse(text).map_err(super::failure::Failure::Usage)?),
-            None => None,
-        };
-        Ok(TableOptions {
-            schema,
-            header: self.header.then_some(true),
-            columns: Columns {
-                text: self.text_column.clone(),
-                image: self.image_column.clone(),
-                item: self.item_column.clone(),
-                concept: self.concept_column.clone(),
-                weight: self.weight_column.clone(),
-                id: self.id_column.clone(),
-            },
-            roles,
-            ..TableOptions::default()
-        })
-    }
-
-    /// Opens a table.
+    /// Opens a table whose rows must fill `roles`.
     pub(crate) fn open(&self, path: &std::path::Path, roles: Roles) -> Outcome<Table> {
-        open_table(path, self.options(roles)?)
+        let columns = Columns {
+            text: self.text_column.clone(),
+            image: self.image_column.clone(),
+            item: self.item_column.clone(),
+            concept: self.concept_column.clone(),
+            weight: self.weight_column.clone(),
+            id: self.id_column.clone(),
+        };
+        open_table(
+            path,
+            self.schema.as_deref(),
+            self.header.then_some(true),
+            columns,
+            roles,
+        )
     }
 }
 
 /// Opens a table, and notices a header that nobody spoke of.
-pub(crate) fn open_table(path: &std::path::Path, options: TableOptions) -> Outcome<Table> {
+pub(crate) fn open_table(
+    path: &std::path::Path,
+    schema: Option<&str>,
+    header: Option<bool>,
+    columns: Columns,
+    roles: Roles,
+) -> Outcome<Table> {
     const REMEDY: &str = "pass --header if the first line holds the names, or name the columns with --schema";
-    let unsaid = options.header.is_none() && options.schema.is_none() && Format::of(path)? == Format::Tsv;
-    let names = [options.columns.text.clone(), options.columns.image.clone()];
+    let unsaid = header.is_none() && schema.is_none() && Format::of(path)? == Format::Tsv;
+    let names = [columns.text.clone(), columns.image.clone()];
+    let options = TableOptions {
+        schema: schema.map(Schema::parse).transpose().map_err(Failure::Usage)?,
+        header,
+        columns,
+        roles,
+        ..TableOptions::default()
+    };
     let table = Table::open(path, options).map_err(|error| {
         if unsaid && error.what().contains("no column") {
             error.remedy(REMEDY)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use clip_core::PairTable;
 use clip_core::serde_json::json;
-use clip_data::{Columns, Decoder, Roles, Schema, Table, TableOptions};
+use clip_data::{Columns, Decoder, Roles, Table};
 use clip_models::{Join, Loaded};
 use clip_nn::{Fresh, ParamOptions, Preparation};
 use clip_train::{
@@ -15,7 +15,7 @@ use clip_train::{
 };
 
 use super::Cli;
-use super::args::{Compute, Dtype, OnBadRow, note, open_table as open_named_table, print, refuse_hub};
+use super::args::{Compute, Dtype, OnBadRow, note, open_table, print, refuse_hub};
 use super::failure::{Failure, Outcome, usage};
 use super::rows::ColumnDecoder;
 
@@ -268,13 +268,13 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
             "pass --train FILE, or set data.train in the config file",
         );
     };
-    let train: Arc<dyn PairTable> = Arc::new(open_table(&config.data, &train_file)?);
+    let train: Arc<dyn PairTable> = Arc::new(open(&config.data, &train_file)?);
     if let (Some(column), true) = (&config.unique_by, train.rows() > 0) {
         // A column that is not there is found before the run's directory holds anything.
         train.label(0, column)?;
     }
     let valid: Option<Arc<dyn PairTable>> = match &config.data.valid {
-        Some(file) => Some(Arc::new(open_table(&config.data, file)?)),
+        Some(file) => Some(Arc::new(open(&config.data, file)?)),
         None => None,
     };
     let params = ParamOptions {
@@ -361,11 +361,8 @@ fn load(cli: &Cli, config: &RunConfig, run: &RunDir, params: ParamOptions) -> Ou
     }
 }
 
-fn open_table(data: &DataConfig, file: &Path) -> Outcome<Table> {
-    let schema = match &data.schema {
-        Some(text) => Some(Schema::parse(text).map_err(Failure::Usage)?),
-        None => None,
-    };
+/// Opens a table as the settings say.
+fn open(data: &DataConfig, file: &Path) -> Outcome<Table> {
     let columns = Columns {
         text: data.text_column.clone(),
         image: data.image_column.clone(),
@@ -374,14 +371,7 @@ fn open_table(data: &DataConfig, file: &Path) -> Outcome<Table> {
         weight: data.weight_column.clone(),
         id: data.id_column.clone(),
     };
-    let options = TableOptions {
-        schema,
-        header: data.header,
-        columns,
-        roles: Roles::Pairs,
-        ..TableOptions::default()
-    };
-    open_named_table(file, options)
+    open_table(file, data.schema.as_deref(), data.header, columns, Roles::Pairs)
 }
 
 fn report(args: &Args, trained: &Trained) -> Outcome {
