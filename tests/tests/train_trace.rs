@@ -66,6 +66,7 @@ impl BatchStream for Rest<'_> {
             keys: (0..8).map(|row| Id(8 * self.1 + row)).collect(),
             items: vec![None; 8],
             concepts: vec![Vec::new(); 8],
+            captions: vec![None; 8],
             weights: vec![1.0; 8],
             position: Position {
                 taken: 8 * self.1,

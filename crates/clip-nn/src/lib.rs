@@ -12,6 +12,7 @@ mod objective;
 mod parameters;
 mod params;
 mod pipeline;
+mod queue;
 mod writer;
 mod zoo;
 
@@ -19,10 +20,14 @@ pub use door::{door, quiet};
 pub use dual::{DualEncoder, Encoded, ImageInput, TextInput, unit_rows};
 pub use encoder::{ImageBackbone, ImageEncoder, Pass, TextBackbone, TextEncoder, Tokens, TowerOutput};
 pub use gradient::with_gradient;
-pub use objective::{Context, Features, ModelShape, Needs, Objective, ObjectiveKind, Terms, View};
+pub use objective::{
+    BankNeeds, ConceptBank, ConceptTexts, Context, Features, MaskedText, ModelShape, Needs, Objective, ObjectiveKind,
+    TeacherFeatures, Terms, View,
+};
 pub use parameters::{Parameter, Parameters};
 pub use params::{Fresh, Init, ParamOptions, Params, Role, WeightSource};
 pub use pipeline::{Pipeline, Preparation, pad, pixels};
+pub use queue::{Asking, FeatureQueue, Modality, Neighbours, QueueRows, State};
 pub use writer::ModelWriter;
 pub use zoo::{ObjectiveEntry, OpenTokenizer, Zoo};
 

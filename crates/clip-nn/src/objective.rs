@@ -7,16 +7,37 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Tensor;
 
-use crate::Params;
+use crate::{FeatureQueue, Params};
 
 /// What an objective asks of the trainer. Start from [`Default`]: later needs are added with the answer "not needed".
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Needs {
     /// Augmented views of each picture.
     pub image_views: usize,
     /// Views of each text.
     pub text_views: usize,
+    /// Whether it looks at the pairs' concepts: a run that names no source of concepts is then refused.
+    pub concepts: bool,
+    /// Whether it looks things up in the feature queue.
+    pub queue: bool,
+    /// Names of live concepts that the text tower encodes in each step, with gradient; 0 for none.
+    pub concept_texts: usize,
+    /// A bank of encoded names, where it wants one.
+    pub concept_bank: Option<BankNeeds>,
+    /// The share of a text's tokens that are masked in a further view, where it wants one.
+    pub masked_text: Option<f64>,
+    /// Whether it wants a teacher's features.
+    pub teacher: bool,
+}
+
+/// How a bank of concept names is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BankNeeds {
+    /// Steps between refreshes, from 1.
+    pub every: u64,
+    /// Names encoded in a refresh: those not in the bank first, then those encoded longest ago.
+    pub names: usize,
 }
 
 impl Default for Needs {
@@ -24,6 +45,12 @@ impl Default for Needs {
         Self {
             image_views: 1,
             text_views: 1,
+            concepts: false,
+            queue: false,
+            concept_texts: 0,
+            concept_bank: None,
+            masked_text: None,
+            teacher: false,
         }
     }
 }
@@ -45,6 +72,36 @@ impl View {
     }
 }
 
+/// Names of concepts, encoded by the text tower in this step.
+#[derive(Debug)]
+pub struct ConceptTexts {
+    /// The concepts, a row each, all of them live in the queue.
+    pub ids: Vec<Id>,
+    /// Their names' features `[concepts, dim]`, collecting the gradient.
+    pub view: View,
+}
+
+/// What the text tower makes of the masked places of a batch's texts.
+#[derive(Debug)]
+pub struct MaskedText {
+    /// The tower's features of the masked tokens, before projection: `[places, text width]`, a leaf that collects the
+    /// gradient.
+    pub features: Tensor,
+    /// The ids that stood there, `[places]`, i64.
+    pub targets: Tensor,
+}
+
+/// What a teacher makes of the batch's pairs: constants.
+#[derive(Debug)]
+pub struct TeacherFeatures {
+    /// Unit rows `[batch, teacher dim]` of the pictures, unchanged by augmentation.
+    pub images: Tensor,
+    /// Unit rows `[batch, teacher dim]` of the texts.
+    pub texts: Tensor,
+    /// What the teacher multiplies cosines by.
+    pub scale: f64,
+}
+
 /// The features of a batch.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -53,17 +110,37 @@ pub struct Features {
     pub images: Vec<View>,
     /// One entry a view.
     pub texts: Vec<View>,
+    /// Encoded names, where [`Needs::concept_texts`] asked and the queue has live concepts.
+    pub concept_texts: Option<ConceptTexts>,
+    /// Masked texts, where [`Needs::masked_text`] asked and a token was masked.
+    pub masked_text: Option<MaskedText>,
+    /// The teacher's, where [`Needs::teacher`] asked.
+    pub teacher: Option<TeacherFeatures>,
 }
 
 impl Features {
     /// Features of one or more views of pictures and of texts.
     pub fn new(images: Vec<View>, texts: Vec<View>) -> Self {
-        Self { images, texts }
+        Self {
+            images,
+            texts,
+            concept_texts: None,
+            masked_text: None,
+            teacher: None,
+        }
     }
 }
 
-/// What else is known of a batch.
+/// Encoded names of the live concepts: constants, each as old as its last refresh.
 #[derive(Debug)]
+pub struct ConceptBank {
+    /// The concepts, ascending, a row each.
+    pub ids: Vec<Id>,
+    /// Unit rows `[concepts, dim]`.
+    pub texts: Tensor,
+}
+
+/// What else is known of a batch.
 pub struct Context<'a> {
     /// This process's slice of the gathered batch.
     pub rows: Range<i64>,
@@ -73,12 +150,19 @@ pub struct Context<'a> {
     pub items: &'a [Option<Id>],
     /// The pairs' concepts.
     pub concepts: &'a [Vec<Id>],
+    /// The concept whose name stands in for a pair's text, where one does. Its picture and all others that carry the
+    /// concept fit such a text.
+    pub captions: &'a [Option<Id>],
     /// The pairs' weights, `[batch]`, f32.
     pub weights: &'a Tensor,
     /// The temperature, exponentiated, a scalar in the graph.
     pub scale: &'a Tensor,
     /// The bias, a scalar in the graph, where the model has one.
     pub bias: Option<&'a Tensor>,
+    /// The feature queue as it was before this batch, where an objective asked for it.
+    pub queue: Option<&'a dyn FeatureQueue>,
+    /// The bank of concept names, where an objective asked for it and it holds a name.
+    pub bank: Option<&'a ConceptBank>,
     /// Steps done before.
     pub step: u64,
     /// Decides what an objective draws at random, together with `step`.

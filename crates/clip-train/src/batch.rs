@@ -17,6 +17,8 @@ pub struct Batch {
     pub items: Vec<Option<Id>>,
     /// The pairs' concepts.
     pub concepts: Vec<Vec<Id>>,
+    /// The concept whose name stands in for a pair's text, where one does.
+    pub captions: Vec<Option<Id>>,
     /// The pairs' weights in the loss.
     pub weights: Vec<f32>,
     /// Where the source stands behind this batch.
@@ -54,7 +56,12 @@ impl Batch {
     /// Checks that every list and every input has a row a pair.
     pub(crate) fn check(&self) -> Result<()> {
         let pairs = self.len();
-        let lists = [self.items.len(), self.concepts.len(), self.weights.len()];
+        let lists = [
+            self.items.len(),
+            self.concepts.len(),
+            self.captions.len(),
+            self.weights.len(),
+        ];
         let images = self.images.iter().map(image_rows);
         let texts = self.texts.iter().map(text_rows);
         if lists.iter().any(|&n| n != pairs) || images.chain(texts).any(|n| n != pairs as i64) {

@@ -222,9 +222,12 @@ impl<'a> Step<'a> {
                 keys: &batch.keys,
                 items: &batch.items,
                 concepts: &batch.concepts,
+                captions: &batch.captions,
                 weights: &weights,
                 scale: &scale,
                 bias: self.model.logit_bias(),
+                queue: None,
+                bank: None,
                 step: self.options.step,
                 seed: self.options.seed,
             };

@@ -137,6 +137,7 @@ impl BatchStream for TableStream {
             keys: Vec::new(),
             items: Vec::new(),
             concepts: Vec::new(),
+            captions: Vec::new(),
             weights: Vec::new(),
             position: self.loader.reached().clone(),
             refused: behind.len() as u64,

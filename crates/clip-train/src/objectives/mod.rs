@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use clip_core::{Error, Result};
 use clip_nn::tch::{Device, Tensor};
-use clip_nn::{Context, Features, Fresh, ModelShape, Needs, Objective, ParamOptions, Parameters, Params, Zoo};
+use clip_nn::{
+    BankNeeds, Context, Features, Fresh, ModelShape, Needs, Objective, ParamOptions, Parameters, Params, Zoo,
+};
 use serde_json::{Map, Value};
 
 pub use info_nce::{InfoNce, InfoNceConfig, SameItem};
@@ -21,6 +23,8 @@ pub fn register(zoo: &mut Zoo) -> Result<()> {
 
 struct Part {
     weight: f64,
+    /// Steps before which it counts nothing.
+    start: u64,
     objective: Box<dyn Objective>,
 }
 
@@ -30,12 +34,27 @@ pub struct Objectives {
     parameters: Parameters,
 }
 
-/// The tables `[objectives.NAME]` of run.toml: `weight`, and the objective's own settings beside it.
+/// The tables `[objectives.NAME]` of run.toml: `weight`, `start` (the steps before which the objective counts nothing, while
+/// a queue fills), and the objective's own settings beside them.
 pub type ObjectiveTables = BTreeMap<String, Map<String, Value>>;
 
-/// Takes `weight` (default 1) out of an objective's table; the rest are its own settings.
-fn split(name: &str, table: &Map<String, Value>) -> Result<(f64, Value)> {
+/// When and how much an objective counts.
+struct Share {
+    weight: f64,
+    start: u64,
+}
+
+/// Takes `weight` (default 1) and `start` (default 0) out of an objective's table; the rest are its own settings.
+fn split(name: &str, table: &Map<String, Value>) -> Result<(Share, Value)> {
     let mut own = table.clone();
+    let start = match own.shift_remove("start") {
+        None => 0,
+        Some(value) => value.as_u64().ok_or_else(|| {
+            Error::invalid(format!(
+                "start of objective `{name}` is {value}, which is no number of steps"
+            ))
+        })?,
+    };
     let weight = match own.shift_remove("weight") {
         None => 1.0,
         Some(value) => value.as_f64().filter(|weight| *weight >= 0.0).ok_or_else(|| {
@@ -44,21 +63,32 @@ fn split(name: &str, table: &Map<String, Value>) -> Result<(f64, Value)> {
             ))
         })?,
     };
-    Ok((weight, Value::Object(own)))
+    Ok((Share { weight, start }, Value::Object(own)))
 }
 
 /// The tables with every default written out.
 pub(crate) fn resolve(tables: &ObjectiveTables, zoo: &Zoo) -> Result<ObjectiveTables> {
     let mut resolved = BTreeMap::new();
     for (name, table) in tables {
-        let (weight, own) = split(name, table)?;
-        let mut whole = Map::from_iter([("weight".to_owned(), weight.into())]);
+        let (share, own) = split(name, table)?;
+        let mut whole = Map::from_iter([
+            ("weight".to_owned(), share.weight.into()),
+            ("start".to_owned(), share.start.into()),
+        ]);
         if let Value::Object(own) = (zoo.objectives().get(name)?.resolve)(&own)? {
             whole.extend(own.into_iter().filter(|(_, value)| !value.is_null()));
         }
         resolved.insert(name.clone(), whole);
     }
     Ok(resolved)
+}
+
+/// What two objectives ask for, where one of them may not ask.
+fn both<T>(one: Option<T>, other: Option<T>, join: impl Fn(T, T) -> T) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(join(one, other)),
+        (one, other) => one.or(other),
+    }
 }
 
 impl Objectives {
@@ -73,11 +103,15 @@ impl Objectives {
         let params = Params::new(None, options);
         let mut parts = Vec::new();
         for (name, table) in tables {
-            let (weight, own) = split(name, table)?;
+            let (share, own) = split(name, table)?;
             let entry = zoo.objectives().get(name)?;
             let objective = (entry.build)(&own, shape, &params.at(name))?;
-            if weight > 0.0 {
-                parts.push(Part { weight, objective });
+            if share.weight > 0.0 {
+                parts.push(Part {
+                    weight: share.weight,
+                    start: share.start,
+                    objective,
+                });
             }
         }
         if parts.is_empty() {
@@ -104,6 +138,15 @@ impl Objectives {
             let own = part.objective.needs();
             needs.image_views = needs.image_views.max(own.image_views);
             needs.text_views = needs.text_views.max(own.text_views);
+            needs.concepts |= own.concepts;
+            needs.queue |= own.queue;
+            needs.concept_texts = needs.concept_texts.max(own.concept_texts);
+            needs.concept_bank = both(needs.concept_bank, own.concept_bank, |a, b| BankNeeds {
+                every: a.every.min(b.every),
+                names: a.names.max(b.names),
+            });
+            needs.masked_text = both(needs.masked_text, own.masked_text, f64::max);
+            needs.teacher |= own.teacher;
         }
         needs
     }
@@ -112,7 +155,7 @@ impl Objectives {
     pub fn loss(&self, features: &Features, context: &Context<'_>) -> Result<(Tensor, Vec<(&'static str, f64)>)> {
         let mut total: Option<Tensor> = None;
         let mut values = Vec::new();
-        for part in &self.parts {
+        for part in self.parts.iter().filter(|part| context.step >= part.start) {
             for (name, term) in part.objective.loss(features, context)?.0 {
                 values.push((name, term.double_value(&[])));
                 // Weight 1 is the usual case, and then the sum is the term itself to the bit.

@@ -11,6 +11,7 @@ struct Batch {
     items: Vec<Option<Id>>,
     keys: Vec<Id>,
     concepts: Vec<Vec<Id>>,
+    captions: Vec<Option<Id>>,
     weights: Tensor,
 }
 
@@ -20,6 +21,7 @@ impl Batch {
             items: items.iter().map(|&item| Some(Id(item)).filter(|id| id.0 > 0)).collect(),
             keys: (0..items.len() as u64).map(Id).collect(),
             concepts: vec![Vec::new(); items.len()],
+            captions: vec![None; items.len()],
             weights: Tensor::ones([items.len() as i64], (Kind::Float, Device::Cpu)),
         }
     }
@@ -30,9 +32,12 @@ impl Batch {
             keys: &self.keys,
             items: &self.items,
             concepts: &self.concepts,
+            captions: &self.captions,
             weights: &self.weights,
             scale,
             bias: None,
+            queue: None,
+            bank: None,
             step: 0,
             seed: 0,
         }

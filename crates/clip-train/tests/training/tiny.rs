@@ -266,6 +266,7 @@ impl Pairs {
             keys: rows.iter().map(|&row| Id(row as u64)).collect(),
             items: rows.iter().map(|&row| self.items[row as usize]).collect(),
             concepts: vec![Vec::new(); rows.len()],
+            captions: vec![None; rows.len()],
             weights: vec![1.0; rows.len()],
             position: Position::default(),
             refused: 0,
