@@ -3,10 +3,12 @@
 //! From a file to batches: [`Table`] (TSV, CSV, JSONL, a folder of pictures) is a [`PairTable`](clip_core::PairTable);
 //! in an order it is a [`PairSource`](clip_core::PairSource), whose rows a [`Loader`] makes ready on several threads,
 //! opening pictures with [`Decoder`] and [`ClipTransform`]. [`TextFile`] and [`image_paths`] give texts and pictures
-//! alone. [`open_sink`] and [`read_features`] write and read features, [`TensorWriter`] and [`TensorFile`] other arrays.
+//! alone. [`PhraseConcepts`] and [`ColumnConcepts`] say which concepts a pair carries. [`open_sink`] and [`read_features`] write and read features, [`TensorWriter`] and [`TensorFile`] other arrays.
 //! Whatever is written appears whole or not at all: [`PendingFile`]. Rows that were refused are listed by [`Rejects`].
 
 mod augment;
+mod chinese;
+mod concepts;
 mod decode;
 mod features;
 mod image_cell;
@@ -16,6 +18,7 @@ mod ordered;
 mod pending;
 mod positioned;
 mod rejects;
+mod small_file;
 mod table;
 mod tensors;
 mod text_file;
@@ -23,6 +26,7 @@ mod thumbnail;
 mod transform;
 
 pub use augment::Augment;
+pub use concepts::{ColumnConcepts, ConceptNames, NoConcepts, PhraseConcepts};
 pub use decode::{Decoder, Limits};
 pub use features::{SinkOptions, feature_name, open_sink, read_features};
 pub use image_cell::{PICTURE_EXTENSIONS, decode_base64, is_picture_name, parse_image_cell};
