@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use clip_core::{Error, Image, Raster, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::chance::{Chance, bound};
 use crate::transform::{Alpha, Filter, reduce_to_rgb};
 
 /// What may happen to a picture. A view is an RGB picture: reduced, flipped, rotated, cropped and recoloured, each by
@@ -119,33 +120,6 @@ impl Augment {
             recolour(&mut pixels, jitter);
         }
         Image::new(columns as u32, rows as u32, Raster::Rgb(pixels))
-    }
-}
-
-/// The nearest value in range; the least for what is no number.
-fn bound(value: f64, least: f64, most: f64) -> f64 {
-    if value.is_nan() {
-        least
-    } else {
-        value.clamp(least, most)
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): its numbers never change, so cached views stay valid.
-struct Chance(u64);
-
-impl Chance {
-    /// From 0 to below 1.
-    fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn between(&mut self, least: f64, most: f64) -> f64 {
-        least + self.unit() * (most - least)
     }
 }
 

@@ -7,6 +7,7 @@
 //! Whatever is written appears whole or not at all: [`PendingFile`]. Rows that were refused are listed by [`Rejects`].
 
 mod augment;
+mod chance;
 mod chinese;
 mod concepts;
 mod decode;
@@ -21,6 +22,7 @@ mod rejects;
 mod small_file;
 mod table;
 mod tensors;
+mod text_augment;
 mod text_file;
 mod thumbnail;
 mod transform;
@@ -37,6 +39,7 @@ pub use pending::PendingFile;
 pub use rejects::Rejects;
 pub use table::{Columns, Format, MAX_ROW_BYTES, Roles, Row, Schema, Table, TableOptions};
 pub use tensors::{TensorFile, TensorWriter};
+pub use text_augment::{Synonyms, TextAugment};
 pub use text_file::TextFile;
 pub use thumbnail::thumbnail;
 pub use transform::{Alpha, ClipTransform, ConfigForm, Crop, Filter, Order, Passes, Rescale, Resize, TransformConfig};
