@@ -6,6 +6,8 @@ mod nearest;
 mod ring;
 mod slots;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use config::QueueConfig;
 pub use ring::RingQueue;

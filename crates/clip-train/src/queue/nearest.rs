@@ -11,10 +11,10 @@ use super::slots::{ById, Slots};
 /// Queries that are answered together.
 const QUERIES: i64 = 1_024;
 
-/// Cosines in memory at a time: 4 MiB of them in the processor's caches, 64 MiB on a graphics card.
+/// Cosines in memory at a time: 1 MiB of them, for the processor's caches; 64 MiB on a graphics card.
 fn tile(device: Device) -> i64 {
     match device {
-        Device::Cpu => 1 << 20,
+        Device::Cpu => 1 << 18,
         _ => 1 << 24,
     }
 }
