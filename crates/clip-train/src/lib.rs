@@ -40,7 +40,10 @@ pub use evaluate::{Embedded, Evaluation, Figure, figures};
 pub use groups::NoDecay;
 pub use inputs::Reading;
 pub use job::{Job, Trained, train};
-pub use objectives::{InfoNce, InfoNceConfig, ObjectiveTables, Objectives, SameItem, register};
+pub use objectives::{
+    Anchors, ConceptPrototypes, ConceptPrototypesConfig, InfoNce, InfoNceConfig, ObjectiveTables, Objectives, SameItem,
+    register,
+};
 pub use observers::{JsonLines, TensorBoard, Terminal};
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use queue::{QueueConfig, RingQueue};

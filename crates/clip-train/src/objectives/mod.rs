@@ -1,5 +1,6 @@
 //! What a run minimises: the weighted sum of the objectives that run.toml names.
 
+mod concept_prototypes;
 mod info_nce;
 #[cfg(test)]
 mod parity;
@@ -13,11 +14,13 @@ use clip_nn::{
 };
 use serde_json::{Map, Value};
 
+pub use concept_prototypes::{Anchors, ConceptPrototypes, ConceptPrototypesConfig};
 pub use info_nce::{InfoNce, InfoNceConfig, SameItem};
 
 /// Adds our objectives to a zoo.
 pub fn register(zoo: &mut Zoo) -> Result<()> {
     zoo.objective::<InfoNce>()?;
+    zoo.objective::<ConceptPrototypes>()?;
     Ok(())
 }
 
