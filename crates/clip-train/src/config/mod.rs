@@ -442,7 +442,11 @@ mod tests {
             error.contains("smoothing") && error.contains("label_smoothing"),
             "{error}"
         );
-        assert!(resolve("[objectives.other]").contains("unknown objective `other`; known: info_nce"));
+        let error = resolve("[objectives.other]");
+        assert!(
+            error.contains("unknown objective `other`; known: ") && error.contains("info_nce"),
+            "{error}"
+        );
         assert!(resolve("[objectives.info_nce]\nweight = -1").contains("weight"));
     }
 

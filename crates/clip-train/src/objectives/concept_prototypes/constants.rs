@@ -23,7 +23,7 @@ pub(super) fn cross_entropy(unit: &Tensor, anchors: &Tensor, targets: &Targets, 
         let mut gradient = unit.zeros_like();
         for rows in targets.rows.chunks(tile) {
             let (loss, index, part) = tile_of(unit, anchors, rows, tau);
-            value = value + loss;
+            value += loss;
             let _ = gradient.index_add_(0, &index, &part);
         }
         (value, gradient)
