@@ -59,7 +59,8 @@ impl CheckpointWriter {
             transform: Some(&transform),
             vocabulary: &self.vocabulary,
         };
-        write(&ModelWeights::new(model.parameters()), extras)
+        let weights = door(|| ModelWeights::new(model.parameters()))?;
+        write(&weights, extras)
     }
 }
 

@@ -103,8 +103,8 @@ impl DualEncoder {
             )));
         }
         let model = door(|| -> Result<Self> {
-            let image = zoo.build_image(&fields.vision_config, &params.at("image"))?;
-            let text = zoo.build_text(&fields.text_config, &params.at("text"))?;
+            let image = zoo.build_image(&fields.vision_config, &params.tower("image"))?;
+            let text = zoo.build_text(&fields.text_config, &params.tower("text"))?;
             let dim = fields.embed_dim;
             let project = |name: &str, config, width| Projection::new(config, width, dim, &params.at(name));
             let image_projection = project("image_projection", &fields.image_projection, image.width())?;

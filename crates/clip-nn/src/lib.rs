@@ -20,6 +20,7 @@ pub use door::{door, quiet};
 pub use dual::{DualEncoder, Encoded, ImageInput, TextInput, unit_rows};
 pub use encoder::{ImageBackbone, ImageEncoder, Pass, TextBackbone, TextEncoder, Tokens, TowerOutput};
 pub use gradient::with_gradient;
+pub use layers::Lora;
 pub use objective::{
     BankNeeds, ConceptBank, ConceptTexts, Context, Features, MaskedText, ModelShape, Needs, Objective, ObjectiveKind,
     TeacherFeatures, Terms, View,

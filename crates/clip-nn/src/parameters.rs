@@ -1,8 +1,12 @@
 //! The parameters of a built model, in the order of building.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
 use tch::{Kind, Tensor};
 
 use crate::Role;
+use crate::layers::Adapter;
 
 /// One tensor of a model.
 #[derive(Debug)]
@@ -22,14 +26,22 @@ pub struct Parameter {
 #[derive(Debug, Default)]
 pub struct Parameters {
     list: Vec<Parameter>,
+    /// By the name of the weight that each stands beside.
+    adapters: BTreeMap<String, Adapter>,
+    /// Whether weights are exported without their adapters.
+    apart: Cell<bool>,
 }
 
 impl Parameters {
-    pub(crate) fn new(list: Vec<Parameter>) -> Self {
-        Self { list }
+    pub(crate) fn new(list: Vec<Parameter>, adapters: BTreeMap<String, Adapter>) -> Self {
+        Self {
+            list,
+            adapters,
+            apart: Cell::new(false),
+        }
     }
 
-    /// All of them, buffers included.
+    /// All of them, buffers and adapters included.
     pub fn iter(&self) -> impl Iterator<Item = &Parameter> {
         self.list.iter()
     }
@@ -46,16 +58,33 @@ impl Parameters {
         }
     }
 
-    /// Names and tensors to write to a file, without gradients, f32.
+    /// Names and tensors to write to a file, without gradients, f32. Adapters are merged into their weights, so that
+    /// what is written is an ordinary model.
     pub fn exported(&self) -> impl Iterator<Item = (&str, Tensor)> {
-        self.list
-            .iter()
-            .map(|parameter| (parameter.name.as_str(), parameter.tensor.detach().to_kind(Kind::Float)))
+        let written = self.list.iter().filter(|parameter| parameter.role != Role::Adapter);
+        written.map(|parameter| {
+            let adapter = self.adapters.get(&parameter.name).filter(|_| !self.apart.get());
+            let tensor = match adapter {
+                Some(adapter) => adapter.merged(&parameter.tensor),
+                None => parameter.tensor.detach(),
+            };
+            (parameter.name.as_str(), tensor.to_kind(Kind::Float))
+        })
     }
 
-    /// How many numbers they hold, buffers left out.
+    /// Runs something for which [`exported`](Self::exported) leaves the weights as they are and the adapters out: what
+    /// a run needs that goes on later, with the adapters kept beside.
+    pub fn without_adapters<T>(&self, run: impl FnOnce() -> T) -> T {
+        let before = self.apart.replace(true);
+        let result = run();
+        self.apart.set(before);
+        result
+    }
+
+    /// How many numbers the model has, buffers and adapters left out.
     pub fn count(&self) -> u64 {
-        let sizes = self.list.iter().filter(|parameter| parameter.role != Role::Buffer);
+        let beside = |parameter: &&Parameter| matches!(parameter.role, Role::Buffer | Role::Adapter);
+        let sizes = self.list.iter().filter(|parameter| !beside(parameter));
         sizes.map(|parameter| parameter.tensor.numel() as u64).sum()
     }
 }

@@ -5,13 +5,14 @@
 //! starts fresh; each name is given out once; the order is the order of building; the type is ours.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::rc::Rc;
 
 use clip_core::{Error, Id, Result};
 use tch::{Device, Kind, Tensor};
 
+use crate::layers::{Adapter, Lora};
 use crate::parameters::{Parameter, Parameters};
 
 /// Where loaded tensors come from.
@@ -39,6 +40,8 @@ pub enum Role {
     Scale,
     /// Never trained: statistics.
     Buffer,
+    /// A thin matrix beside a locked weight ([`Lora`]); no part of the written model.
+    Adapter,
 }
 
 /// How a tensor starts where nothing is loaded.
@@ -76,6 +79,8 @@ pub struct ParamOptions {
     /// Whether they are for training: copied out of mapped files, with gradients. Otherwise loaded tensors may lie in
     /// the mapped file.
     pub trainable: bool,
+    /// Adapters beside the towers' linear layers, whose weights are then locked.
+    pub lora: Option<Lora>,
 }
 
 impl Default for ParamOptions {
@@ -85,6 +90,7 @@ impl Default for ParamOptions {
             seed: 0,
             fresh: Fresh::Nothing,
             trainable: false,
+            lora: None,
         }
     }
 }
@@ -96,6 +102,10 @@ struct Shared {
     seen: BTreeSet<String>,
     missing: Vec<String>,
     wrong: Vec<String>,
+    /// Adapters by the name of the weight they stand beside.
+    adapters: BTreeMap<String, Adapter>,
+    /// What the layers that could have an adapter are called.
+    adaptable: BTreeSet<String>,
 }
 
 /// A cursor over names. Clones and [`at`](Self::at) share one list; not `Send`, since it lives only while building.
@@ -113,6 +123,8 @@ pub struct Params {
     shared: Rc<RefCell<Shared>>,
     prefix: String,
     layer: Option<u32>,
+    /// Whether it is a tower's, so that its layers may have adapters.
+    tower: bool,
 }
 
 impl Params {
@@ -125,11 +137,14 @@ impl Params {
             seen: BTreeSet::new(),
             missing: Vec::new(),
             wrong: Vec::new(),
+            adapters: BTreeMap::new(),
+            adaptable: BTreeSet::new(),
         };
         Self {
             shared: Rc::new(RefCell::new(shared)),
             prefix: String::new(),
             layer: None,
+            tower: false,
         }
     }
 
@@ -148,6 +163,14 @@ impl Params {
         Self {
             layer: Some(layer),
             ..self.clone()
+        }
+    }
+
+    /// The cursor of a tower: where adapters are asked for, its layers get them and its weights are locked.
+    pub(crate) fn tower(&self, name: &str) -> Self {
+        Self {
+            tower: true,
+            ..self.at(name)
         }
     }
 
@@ -178,7 +201,8 @@ impl Params {
                 Tensor::zeros(shape, (Kind::Float, shared.options.device))
             }
         };
-        let tensor = tensor.set_requires_grad(shared.options.trainable && role != Role::Buffer);
+        let locked = self.tower && shared.options.lora.is_some();
+        let tensor = tensor.set_requires_grad(shared.options.trainable && role != Role::Buffer && !locked);
         let kept = tensor.shallow_clone();
         shared.parameters.push(Parameter {
             name,
@@ -189,8 +213,41 @@ impl Params {
         tensor
     }
 
+    /// The adapter of this cursor's linear layer, if one is asked for: `lora_a` `[rank, input]`, drawn by its name, and
+    /// `lora_b` `[output, rank]`, zero. They are never loaded with the model.
+    pub(crate) fn adapter(&self, [input, output]: [i64; 2]) -> Option<Adapter> {
+        let mut shared = self.shared.borrow_mut();
+        let lora = shared.options.lora.clone().filter(|_| self.tower)?;
+        let layer = self.prefix.rsplit('.').next().unwrap_or_default().to_owned();
+        let asked = lora.targets.contains(&layer);
+        shared.adaptable.insert(layer);
+        if !asked {
+            return None;
+        }
+        // As PyTorch starts a linear layer: uniform within 1 / √inputs.
+        let spread = Init::Uniform((input.max(1) as f64).powf(-0.5));
+        let mut make = |part: &str, shape: [i64; 2], init| {
+            let name = self.full(part);
+            let tensor = draw(&name, &shape, init, &shared.options).set_requires_grad(shared.options.trainable);
+            shared.parameters.push(Parameter {
+                name,
+                tensor: tensor.shallow_clone(),
+                role: Role::Adapter,
+                layer: self.layer,
+            });
+            tensor
+        };
+        let adapter = Adapter {
+            a: make("lora_a", [lora.rank, input], spread),
+            b: make("lora_b", [output, lora.rank], Init::Constant(0.0)),
+            scale: lora.alpha / lora.rank as f64,
+        };
+        shared.adapters.insert(self.full("weight"), adapter.share());
+        Some(adapter)
+    }
+
     /// Ends building: all parameters in the order they were asked for, or one error that lists everything missing, of a
-    /// wrong shape, and unexpected.
+    /// wrong shape, and unexpected. An adapter for a layer that no tower has is an error as well.
     pub fn finish(self) -> Result<Parameters> {
         let mut shared = self.shared.borrow_mut();
         let unexpected: Vec<String> = match &shared.source {
@@ -211,7 +268,9 @@ impl Params {
         .map(|(what, names)| format!("{what} ({}): {}", names.len(), shortened(names)))
         .collect::<Vec<_>>();
         if report.is_empty() {
-            return Ok(Parameters::new(std::mem::take(&mut shared.parameters)));
+            shared.check_targets()?;
+            let adapters = std::mem::take(&mut shared.adapters);
+            return Ok(Parameters::new(std::mem::take(&mut shared.parameters), adapters));
         }
         Err(
             Error::invalid(format!("the weights do not fit the model: {}", report.join("; ")))
@@ -261,6 +320,18 @@ enum Fault {
 }
 
 impl Shared {
+    fn check_targets(&self) -> Result<()> {
+        let targets = self.options.lora.iter().flat_map(|lora| &lora.targets);
+        let unknown = targets.into_iter().find(|target| !self.adaptable.contains(*target));
+        unknown.map_or(Ok(()), |target| {
+            let known: Vec<&str> = self.adaptable.iter().map(String::as_str).collect();
+            Err(Error::invalid(format!(
+                "lora targets `{target}`, and the towers have no such linear layer"
+            ))
+            .remedy(format!("known: {}", known.join(", "))))
+        })
+    }
+
     fn load(&self, name: &str, shape: &[i64]) -> Found {
         let found = match &self.source {
             Some(source) => source.tensor(name),
@@ -300,7 +371,6 @@ fn draw(name: &str, shape: &[i64], init: Init, options: &ParamOptions) -> Tensor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     struct File(BTreeMap<String, Tensor>);
 

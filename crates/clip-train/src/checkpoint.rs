@@ -1,7 +1,8 @@
 //! Checkpoints: all that a run needs to go on to the bit, in a folder that appears whole.
 //!
-//! `DIR/checkpoints/step_N/` holds `model/` (a loadable model directory, as the writer wrote it), `optimizer.safetensors`
-//! (AdamW's averages; parameters of the objectives' own under `objectives/`), and `state.json` (where the run stands, and
+//! `DIR/checkpoints/step_N/` holds `model/` (a loadable model directory, as the writer wrote it, adapters left out),
+//! `optimizer.safetensors` (AdamW's averages; parameters of the objectives' own under `objectives/`, adapters under
+//! `adapters/`), and `state.json` (where the run stands, and
 //! length and SHA-256 of every other file). No state of a random generator is kept: every draw is seeded by what it is for.
 
 use std::borrow::Cow;
@@ -218,7 +219,9 @@ impl Checkpoints {
         let inside = pending.path();
         let model_folder = inside.join("model");
         fs::create_dir(&model_folder).map_err(|error| Error::io("write", &model_folder, error))?;
-        writer.write(model, &model_folder)?;
+        model
+            .parameters()
+            .without_adapters(|| writer.write(model, &model_folder))?;
         write_tensors(tensors, &inside.join(TENSORS))?;
         let mut sums = BTreeMap::new();
         for (path, name) in folder::files(inside).map_err(|error| Error::io("read", inside, error))? {

@@ -34,7 +34,8 @@ pub use batch::{Batch, BatchSource, BatchStream};
 pub use checkpoint::{Best, Checkpoint, RunState};
 pub use clip::clip_gradients;
 pub use config::{
-    Augmentation, BadRows, CacheConfig, Compute, DataConfig, Environment, EvaluationConfig, JoinConfig, RunConfig,
+    Augmentation, BadRows, CacheConfig, Compute, DataConfig, Environment, EvaluationConfig, JoinConfig, LoraConfig,
+    RunConfig,
 };
 pub use evaluate::{Embedded, Evaluation, Figure, figures};
 pub use groups::NoDecay;

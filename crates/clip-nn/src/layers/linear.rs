@@ -1,9 +1,10 @@
-//! `y = x Wᵀ + b`: the one place where matrices are cast, and where packed and quantised ones will stand.
+//! `y = x Wᵀ + b`, and an adapter's share: the one place where matrices are cast, and where packed and quantised ones will stand.
 
 use std::ops::Range;
 
 use tch::{Kind, Tensor};
 
+use super::adapter::Adapter;
 use super::weight::Weight;
 use crate::{Init, Params, Pass, Role};
 
@@ -15,19 +16,28 @@ use crate::{Init, Params, Pass, Role};
 pub struct Linear {
     weight: Weight,
     bias: Option<Weight>,
+    adapter: Option<Adapter>,
 }
 
 impl Linear {
-    /// Takes `weight` `[output, input]` and `bias` `[output]` (fresh: zero) from `params`.
-    pub fn new(params: &Params, [input, output]: [i64; 2], init: Init) -> Self {
-        let weight = params.tensor("weight", &[output, input], Role::Weight, init);
-        let bias = params.tensor("bias", &[output], Role::Bias, Init::Constant(0.0));
-        Self::from_tensors(weight, Some(bias))
+    /// Takes `weight` `[output, input]` and `bias` `[output]` (fresh: zero) from `params`, and the adapter that
+    /// [`ParamOptions::lora`](crate::ParamOptions::lora) asks for.
+    pub fn new(params: &Params, sizes: [i64; 2], init: Init) -> Self {
+        let linear = Self::without_bias(params, sizes, init);
+        let bias = params.tensor("bias", &[sizes[1]], Role::Bias, Init::Constant(0.0));
+        Self {
+            bias: Some(Weight::new(bias)),
+            ..linear
+        }
     }
 
     /// As [`new`](Self::new), without a bias.
-    pub fn without_bias(params: &Params, [input, output]: [i64; 2], init: Init) -> Self {
-        Self::from_tensors(params.tensor("weight", &[output, input], Role::Weight, init), None)
+    pub fn without_bias(params: &Params, sizes @ [input, output]: [i64; 2], init: Init) -> Self {
+        let weight = params.tensor("weight", &[output, input], Role::Weight, init);
+        Self {
+            adapter: params.adapter(sizes),
+            ..Self::from_tensors(weight, None)
+        }
     }
 
     /// Over tensors in hand. A weight of more than two dimensions counts as `[output, the rest]`: a convolution whose
@@ -36,35 +46,39 @@ impl Linear {
         Self {
             weight: Weight::new(weight),
             bias: bias.map(Weight::new),
+            adapter: None,
         }
     }
 
     /// `[.., input] -> [.., output]`, f32.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
-        let (weight, bias) = self.tensors(pass.compute);
-        multiply(x, &weight, bias.as_ref(), pass.compute)
+        self.multiply(x, None, pass.compute)
     }
 
     /// The outputs of `rows` alone: `[.., input] -> [.., rows]`.
     pub fn forward_rows(&self, x: &Tensor, rows: Range<i64>, pass: Pass) -> Tensor {
-        let (weight, bias) = self.tensors(pass.compute);
-        let cut = |tensor: &Tensor| tensor.narrow(0, rows.start, rows.end - rows.start);
-        multiply(x, &cut(&weight), bias.as_ref().map(cut).as_ref(), pass.compute)
+        self.multiply(x, Some(&rows), pass.compute)
     }
 
-    fn tensors(&self, kind: Kind) -> (Tensor, Option<Tensor>) {
+    fn multiply(&self, x: &Tensor, rows: Option<&Range<i64>>, kind: Kind) -> Tensor {
+        let cut = |tensor: Tensor| match rows {
+            Some(rows) => tensor.narrow(0, rows.start, rows.end - rows.start),
+            None => tensor,
+        };
         let weight = self.weight.to_kind(kind);
         let weight = if weight.dim() > 2 {
             weight.flatten(1, -1)
         } else {
             weight
         };
-        (weight, self.bias.as_ref().map(|bias| bias.to_kind(kind)))
+        let bias = self.bias.as_ref().map(|bias| cut(bias.to_kind(kind)));
+        let x = x.to_kind(kind);
+        let y = x.linear(&cut(weight), bias.as_ref()).to_kind(Kind::Float);
+        match &self.adapter {
+            Some(adapter) => y + adapter.forward(&x, rows),
+            None => y,
+        }
     }
-}
-
-fn multiply(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, kind: Kind) -> Tensor {
-    x.to_kind(kind).linear(weight, bias).to_kind(Kind::Float)
 }
 
 #[cfg(test)]

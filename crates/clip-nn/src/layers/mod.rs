@@ -4,6 +4,7 @@
 //! backbone that builds them. Dimensions are called batch, tokens, width, heads throughout.
 
 mod activation;
+mod adapter;
 mod attention;
 mod batch_norm;
 mod conv;
@@ -22,6 +23,8 @@ mod testing;
 mod weight;
 
 pub use activation::Activation;
+pub(crate) use adapter::Adapter;
+pub use adapter::Lora;
 pub use attention::{Attention, AttentionInit, Pooled, Visible};
 pub use batch_norm::BatchNorm;
 pub use conv::{Conv, ConvShape};

@@ -1,5 +1,6 @@
 //! Everything a run can be told, as run.toml and the command's flags say it.
 
+mod adapters;
 mod data;
 mod read;
 
@@ -17,6 +18,7 @@ use crate::objectives::{self, ObjectiveTables};
 use crate::optimizer::OptimizerConfig;
 use crate::schedule::Schedule;
 
+pub use adapters::LoraConfig;
 pub use data::{Augmentation, BadRows, DataConfig, Environment};
 
 /// The type that linear layers compute in.
@@ -185,6 +187,9 @@ pub struct RunConfig {
     pub max_bad_steps: u64,
     /// Shares of the rate by prefix of canonical names.
     pub rates: BTreeMap<String, f64>,
+    /// Adapters that are trained in the place of the towers' weights; none if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     /// How the two single towers are joined.
     pub join: JoinConfig,
     /// Tables and their columns.
@@ -232,6 +237,7 @@ impl Default for RunConfig {
             keep: 2,
             max_bad_steps: 20,
             rates: BTreeMap::new(),
+            lora: None,
             join: JoinConfig::default(),
             data: DataConfig::default(),
             augmentation: Augmentation::default(),
@@ -326,6 +332,7 @@ impl RunConfig {
         if let Some((_, what)) = wrong.iter().find(|(wrong, _)| *wrong) {
             return Err(Error::invalid(*what).remedy("correct it in run.toml or by its flag"));
         }
+        self.lora.as_ref().map_or(Ok(()), LoraConfig::check)?;
         self.augmentation.check()
     }
 

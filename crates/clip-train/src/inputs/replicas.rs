@@ -41,8 +41,8 @@ impl Replicas {
         };
         let mut models = Vec::new();
         for _ in 0..count {
-            let list = model.parameters().iter();
-            let shared = door(|| list.map(|p| (p.name.clone(), p.tensor.detach())).collect())?;
+            let list = model.parameters().exported();
+            let shared = door(|| list.map(|(name, tensor)| (name.to_owned(), tensor)).collect())?;
             let options = ParamOptions {
                 device,
                 ..ParamOptions::default()

@@ -15,7 +15,7 @@ use clip_core::{EncodedImage, Error, Result};
 use clip_data::{PendingFile, TensorFile};
 use clip_nn::DualEncoder;
 use clip_nn::door;
-use clip_nn::tch::{Device, Kind};
+use clip_nn::tch::Device;
 use safetensors::{Dtype, tensor::TensorView};
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128, xxh3_128_with_seed};
@@ -56,20 +56,16 @@ pub(crate) fn tower_id(model: &DualEncoder, tower: &str, prepared: &str) -> Resu
     hash.update(model.config().get(config).map(ToString::to_string).unwrap_or_default());
     hash.update(prepared);
     let tower = format!("{tower}.");
-    for parameter in model
-        .parameters()
-        .iter()
-        .filter(|parameter| parameter.name.starts_with(&tower))
-    {
-        let tensor = &parameter.tensor;
+    let weights = door(|| model.parameters().exported().collect::<Vec<_>>())?;
+    for (name, tensor) in weights.iter().filter(|(name, _)| name.starts_with(&tower)) {
         let values = door(|| {
-            let tensor = tensor.detach().to_kind(Kind::Float).to_device(Device::Cpu).contiguous();
+            let tensor = tensor.to_device(Device::Cpu).contiguous();
             let mut values = vec![0f32; tensor.numel()];
             let length = values.len();
             tensor.copy_data(&mut values, length);
             values
         })?;
-        hash.update(&parameter.name);
+        hash.update(name);
         hash.update(format!("{:?}", tensor.size()));
         for piece in values.chunks(1 << 14) {
             hash.update(piece.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());

@@ -102,6 +102,7 @@ impl Objectives {
             seed,
             fresh: Fresh::Everything,
             trainable: true,
+            ..ParamOptions::default()
         };
         let params = Params::new(None, options);
         let mut parts = Vec::new();

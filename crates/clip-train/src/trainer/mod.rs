@@ -1,6 +1,7 @@
 //! The loop: epochs, steps, evaluations, checkpoints.
 
 mod changes;
+mod kept;
 mod points;
 
 use std::path::{Path, PathBuf};
@@ -148,6 +149,7 @@ impl Trainer {
             resumed: run.checkpoint().map(|checkpoint| checkpoint.state().step),
             saved: None,
         };
+        trainer.check_adapters()?;
         trainer.open(notes, run.into_checkpoint())?;
         Ok(trainer)
     }
@@ -230,6 +232,7 @@ impl Trainer {
             })?;
         }
         tensors.retain(|name, _| !name.starts_with(prefix));
+        self.restore_beside(&mut tensors, checkpoint.path())?;
         self.optimizer
             .restore(&tensors)
             .map_err(|error| error.file(checkpoint.path()))?;

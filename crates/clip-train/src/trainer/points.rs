@@ -108,6 +108,7 @@ impl Trainer {
             let name = format!("objectives/{}", parameter.name);
             (name, parameter.tensor.detach())
         }));
+        tensors.extend(self.beside());
         let folder = self
             .checkpoints
             .write(&self.state, tensors, &self.model, &*self.writer)?;
@@ -115,12 +116,13 @@ impl Trainer {
         Ok(folder)
     }
 
-    /// Puts the model as it is now under a name: the files of a checkpoint just made, or written anew.
+    /// Puts the model as it is now under a name: the files of a checkpoint just made, if they are what is used, or
+    /// written anew.
     pub(super) fn publish(&self, name: &str, checkpoint: Option<&Path>) -> Result<()> {
         let pending = PendingFolder::create(&self.path.join(name))?;
-        match checkpoint {
+        match checkpoint.filter(|_| self.written_as_kept()) {
             Some(checkpoint) => link_files(&checkpoint.join("model"), pending.path())?,
-            None => self.writer.write(&self.model, pending.path())?,
+            None => self.write_for_use(pending.path())?,
         }
         pending.publish()
     }

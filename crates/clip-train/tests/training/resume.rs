@@ -38,7 +38,7 @@ fn train(path: &Path, config: RunConfig, existing: Existing) -> (clip_nn::clip_c
     (Trainer::run(parts, &zoo()), told)
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -52,7 +52,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// What a run leaves that must not depend on whether it was stopped.
-fn outcome(path: &Path) -> Vec<Vec<u8>> {
+pub(crate) fn outcome(path: &Path) -> Vec<Vec<u8>> {
     let names = [
         "last/model.safetensors",
         "best/model.safetensors",
@@ -70,7 +70,7 @@ fn whole(root: &Path) -> PathBuf {
     path
 }
 
-fn checkpoint(path: &Path, step: u64) -> PathBuf {
+pub(crate) fn checkpoint(path: &Path, step: u64) -> PathBuf {
     path.join(format!("checkpoints/step_{step}"))
 }
 

@@ -8,12 +8,14 @@ use clip_nn::clip_core::{Error, Event, Id, Observer, Position, Result};
 use clip_nn::serde::{Deserialize, Serialize};
 use clip_nn::tch::{self, Device, Kind, Tensor};
 use clip_nn::{
-    DualEncoder, Fresh, ImageBackbone, ImageEncoder, ImageInput, Init, ModelWriter, ParamOptions, Params, Pass, Role,
-    TextBackbone, TextEncoder, TextInput, Tokens, TowerOutput, WeightSource, Zoo,
+    DualEncoder, Fresh, ImageBackbone, ImageEncoder, ImageInput, Init, Lora, ModelWriter, ParamOptions, Params, Pass,
+    Role, TextBackbone, TextEncoder, TextInput, Tokens, TowerOutput, WeightSource, Zoo,
 };
 use clip_train::{Batch, BatchSource, BatchStream, Embedded, Evaluation};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
+
+use crate::deep::{DeepImage, DeepText};
 
 const WIDTH: i64 = 6;
 const SIDE: i64 = 4;
@@ -117,6 +119,7 @@ impl TextBackbone for TinyText {
 pub(crate) fn zoo() -> Zoo {
     let mut zoo = Zoo::new();
     zoo.image::<TinyImage>().unwrap().text::<TinyText>().unwrap();
+    zoo.image::<DeepImage>().unwrap().text::<DeepText>().unwrap();
     clip_train::register(&mut zoo).unwrap();
     zoo
 }
@@ -130,11 +133,16 @@ pub(crate) fn model(dropout: f64) -> DualEncoder {
 }
 
 pub(crate) fn fresh(config: Value) -> DualEncoder {
+    fresh_with(config, None)
+}
+
+pub(crate) fn fresh_with(config: Value, lora: Option<Lora>) -> DualEncoder {
     tch::set_num_threads(1);
     let options = ParamOptions {
         seed: 11,
         fresh: Fresh::Everything,
         trainable: true,
+        lora,
         ..ParamOptions::default()
     };
     DualEncoder::build(&config, &zoo(), Params::new(None, options)).unwrap()
@@ -166,9 +174,14 @@ pub(crate) fn weights(file: &Path) -> BTreeMap<String, Tensor> {
 }
 
 pub(crate) fn open(folder: &Path) -> DualEncoder {
+    open_with(folder, None)
+}
+
+pub(crate) fn open_with(folder: &Path, lora: Option<Lora>) -> DualEncoder {
     let config: Value = serde_json::from_str(&fs::read_to_string(folder.join("config.json")).unwrap()).unwrap();
     let options = ParamOptions {
         trainable: true,
+        lora,
         ..ParamOptions::default()
     };
     let source = Weights(weights(&folder.join("model.safetensors")));

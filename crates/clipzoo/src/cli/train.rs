@@ -10,8 +10,8 @@ use clip_data::{Columns, Decoder, Roles, Table};
 use clip_models::{Join, Loaded};
 use clip_nn::{Fresh, ParamOptions, Preparation};
 use clip_train::{
-    Compute as TrainType, DataConfig, Environment, Existing, Job, JoinConfig, Reading, RunConfig, RunDir, Schedule,
-    Terminal, Trained, is_usage, train as train_job,
+    Compute as TrainType, DataConfig, Environment, Existing, Job, JoinConfig, LoraConfig, Reading, RunConfig, RunDir,
+    Schedule, Terminal, Trained, is_usage, train as train_job,
 };
 
 use super::Cli;
@@ -282,6 +282,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         seed: config.seed,
         fresh: Fresh::Nothing,
         trainable: true,
+        lora: config.lora.as_ref().map(LoraConfig::lora),
     };
     let loaded = load(cli, &config, &run, params)?;
     // A changed view treats transparency as the model's own transform does.

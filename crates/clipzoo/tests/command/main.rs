@@ -9,3 +9,4 @@ mod predict;
 mod support;
 mod text_and_pixels;
 mod train;
+mod tuning;
