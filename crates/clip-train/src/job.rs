@@ -86,7 +86,8 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
             compute,
             bad_rows,
         };
-        fill(&work, &train, Extent::Everything, &mut note)?;
+        let names = config.data.caption_share > 0.0;
+        fill(&work, &train, Extent::Everything { names }, &mut note)?;
         if let Some(valid) = &valid {
             fill(&work, valid, Extent::First, &mut note)?;
         }
@@ -117,6 +118,7 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         stores,
         views,
         wanted: [needs.image_views, needs.text_views],
+        caption_share: config.data.caption_share,
         shapes: Shapes::of(&model),
         seed: config.seed,
         batch: config.batch_size,

@@ -14,6 +14,8 @@ pub(crate) enum Draw {
     Choice,
     /// How a view of a picture is changed.
     Augment,
+    /// Whether, and which, concept's name stands in for a pair's text.
+    Caption,
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input moves every bit of the output.
@@ -31,6 +33,7 @@ pub(crate) fn seed(run: u64, draw: Draw, first: u64, second: u64) -> u64 {
         Draw::Text(view) => 2 * view as u64 + 1,
         Draw::Choice => u64::MAX,
         Draw::Augment => u64::MAX - 1,
+        Draw::Caption => u64::MAX - 2,
     };
     [draw, first, second]
         .into_iter()
@@ -52,6 +55,7 @@ mod tests {
             Draw::Text(1),
             Draw::Choice,
             Draw::Augment,
+            Draw::Caption,
         ] {
             for (run, first, second) in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1)] {
                 assert!(seen.insert(seed(run, draw, first, second)));

@@ -18,7 +18,7 @@ pub enum BadRows {
 }
 
 /// Tables and their columns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
     /// The training pairs.
@@ -51,6 +51,8 @@ pub struct DataConfig {
     pub id_column: Option<String>,
     /// What happens at a bad row.
     pub bad_rows: BadRows,
+    /// The share of training pairs with concepts whose text is, in an epoch, one of the concepts' names, 0 to 1.
+    pub caption_share: f64,
 }
 
 impl Default for DataConfig {
@@ -67,6 +69,7 @@ impl Default for DataConfig {
             weight_column: None,
             id_column: None,
             bad_rows: BadRows::Stop,
+            caption_share: 0.0,
         }
     }
 }

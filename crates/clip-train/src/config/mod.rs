@@ -317,6 +317,10 @@ impl RunConfig {
                 self.rates.values().any(|rate| !(rate.is_finite() && *rate >= 0.0)),
                 "a share in rates is no number from 0",
             ),
+            (
+                !(0.0..=1.0).contains(&self.data.caption_share),
+                "data.caption_share is not from 0 to 1",
+            ),
             (self.log_every == 0, "log_every is 0"),
             (self.checkpoint_every == Some(0), "checkpoint_every is 0"),
             (self.evaluation.every == Some(0), "evaluation.every is 0"),

@@ -1,6 +1,6 @@
 //! Which of a pair's texts and pictures, and which view of it, an epoch sees: functions of seed, epoch and pair alone.
 
-use clip_core::Pair;
+use clip_core::{Concept, Pair};
 
 use crate::seeds::{Draw, seed};
 
@@ -56,6 +56,20 @@ impl Purpose {
         let first = seed(run, Draw::Choice, epoch, !pair.key.0);
         (below(first, pair.texts.len()) + view) % pair.texts.len().max(1)
     }
+
+    /// The concept of a pair whose name stands in for its text: one of its own, in so large a share of the pairs that carry
+    /// any.
+    pub(crate) fn caption(self, pair: &Pair, share: f64) -> Option<&Concept> {
+        let Self::Train { seed: run, epoch } = self else {
+            return None;
+        };
+        let drawn = seed(run, Draw::Caption, epoch, pair.key.0);
+        let stands_in = ((drawn >> 32) as f64) < share * 2f64.powi(32);
+        let concept = pair
+            .concepts
+            .get(below(drawn & u64::from(u32::MAX), pair.concepts.len()));
+        concept.filter(|_| stands_in)
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +107,29 @@ mod tests {
             assert_ne!(purpose.text(&pair(9), 0), purpose.text(&pair(9), 1));
         }
         assert_eq!(seen.len(), 2 * 4 * 3);
+    }
+
+    #[test]
+    fn names_stand_in_for_a_share_of_texts() {
+        let mut pair = pair(9);
+        let train = |epoch| Purpose::Train { seed: 3, epoch };
+        assert!(train(0).caption(&pair, 1.0).is_none(), "it carries no concept");
+        let concept = |id| Concept {
+            id: Id(id),
+            name: "a".into(),
+        };
+        pair.concepts = (0..3).map(concept).collect();
+        let mut counts = [0; 3];
+        for epoch in 0..4000 {
+            assert!(train(epoch).caption(&pair, 0.0).is_none() && train(epoch).caption(&pair, 1.0).is_some());
+            if let Some(concept) = train(epoch).caption(&pair, 0.3) {
+                assert_eq!(train(epoch).caption(&pair, 0.3), Some(concept));
+                counts[concept.id.0 as usize] += 1;
+            }
+        }
+        // A third of 1,200 each, give or take five deviations.
+        assert!(counts.iter().all(|count| (305..495).contains(count)), "{counts:?}");
+        assert!(Purpose::Plain.caption(&pair, 1.0).is_none());
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub(crate) fn batch(loaded: &clip_data::Batch<Inputs>, shapes: Shapes) -> Result
             .iter()
             .map(|row| row.concepts.iter().map(|concept| concept.id).collect())
             .collect(),
-        captions: vec![None; rows.len()],
+        captions: rows.iter().map(|row| row.output.caption).collect(),
         weights: rows.iter().map(|row| row.weight).collect(),
         position: loaded.reached.clone(),
         refused: loaded.rejected.len() as u64,

@@ -41,8 +41,9 @@ pub(crate) struct Fill<'a> {
 /// Which entries of a pair are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// Every text, every picture, every view: what training may draw.
-    Everything,
+    /// Every text, every picture, every view: what training may draw; and every concept's name, where these stand in for
+    /// texts.
+    Everything { names: bool },
     /// The first text and the first picture as it is: what an evaluation takes.
     First,
 }
@@ -69,7 +70,7 @@ struct FindMissing {
 impl FindMissing {
     fn images(&self, pair: &Pair, store: &Store) -> Result<Pictures> {
         let (pictures, views) = match self.extent {
-            Extent::Everything => (pair.images.len(), self.views.kept()),
+            Extent::Everything { .. } => (pair.images.len(), self.views.kept()),
             Extent::First => (pair.images.len().min(1), 1),
         };
         let mut missing = Vec::new();
@@ -88,13 +89,16 @@ impl FindMissing {
     }
 
     fn texts(&self, pair: &Pair, store: &Store) -> Result<Texts> {
-        let count = match self.extent {
-            Extent::Everything => pair.texts.len(),
-            Extent::First => pair.texts.len().min(1),
+        let (count, names) = match self.extent {
+            Extent::Everything { names: true } => (pair.texts.len(), pair.concepts.as_slice()),
+            Extent::Everything { names: false } => (pair.texts.len(), [].as_slice()),
+            Extent::First => (pair.texts.len().min(1), [].as_slice()),
         };
+        let texts = (0..count).map(|which| self.reading.ids(pair, which));
+        let names = names.iter().map(|concept| self.reading.text_ids(&concept.name));
         let mut missing = Vec::new();
-        for which in 0..count {
-            let ids = self.reading.ids(pair, which)?;
+        for ids in texts.chain(names) {
+            let ids = ids?;
             let content = text_content(&ids);
             if !store.contains(content) {
                 missing.push((content, Taken::Raw(ids)));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clip_core::{Error, Pair, Result};
+use clip_core::{Error, Id, Pair, Result};
 use clip_data::Prepare;
 
 use super::Reading;
@@ -31,6 +31,8 @@ pub(crate) enum Taken<R> {
 pub(crate) struct Inputs {
     pub(crate) images: Vec<Taken<Vec<f32>>>,
     pub(crate) texts: Vec<Taken<Vec<u32>>>,
+    /// The concept whose name is the text of every view, where one stands in.
+    pub(crate) caption: Option<Id>,
 }
 
 /// Makes pairs ready.
@@ -41,6 +43,8 @@ pub(crate) struct PrepareInputs {
     pub(crate) purpose: Purpose,
     /// Views of pictures and of texts that the objectives ask for.
     pub(crate) wanted: [usize; 2],
+    /// The share of pairs with concepts whose text is one of the concepts' names.
+    pub(crate) caption_share: f64,
 }
 
 impl Reading {
@@ -66,6 +70,11 @@ impl Reading {
             .texts
             .get(which)
             .ok_or_else(|| Error::invalid("the row has no text"))?;
+        self.text_ids(text)
+    }
+
+    /// Ids of any text: a pair's, or a concept's name.
+    pub(crate) fn text_ids(&self, text: &str) -> Result<Vec<u32>> {
         let batch = self.tokenizer.encode(&[text])?;
         let ids = batch.rows().next().map(<[u32]>::to_vec).unwrap_or_default();
         if ids.is_empty() {
@@ -106,8 +115,11 @@ impl PrepareInputs {
         }
     }
 
-    fn text(&self, pair: &Pair, view: usize) -> Result<Taken<Vec<u32>>> {
-        let ids = self.reading.ids(pair, self.purpose.text(pair, view))?;
+    fn text(&self, pair: &Pair, name: Option<&str>, view: usize) -> Result<Taken<Vec<u32>>> {
+        let ids = match name {
+            Some(name) => self.reading.text_ids(name)?,
+            None => self.reading.ids(pair, self.purpose.text(pair, view))?,
+        };
         let Some(store) = &self.stores.text else {
             return Ok(Taken::Raw(ids));
         };
@@ -123,9 +135,14 @@ impl Prepare for PrepareInputs {
 
     fn prepare(&self, pair: &Pair, _: u64) -> Result<Inputs> {
         let [images, texts] = self.wanted;
+        let caption = self.purpose.caption(pair, self.caption_share);
+        let name = caption.map(|concept| &*concept.name);
         Ok(Inputs {
             images: (0..images).map(|view| self.image(pair, view)).collect::<Result<_>>()?,
-            texts: (0..texts).map(|view| self.text(pair, view)).collect::<Result<_>>()?,
+            texts: (0..texts)
+                .map(|view| self.text(pair, name, view))
+                .collect::<Result<_>>()?,
+            caption: caption.map(|concept| concept.id),
         })
     }
 }

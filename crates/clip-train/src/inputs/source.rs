@@ -51,6 +51,8 @@ pub(crate) struct TableSource {
     pub(crate) views: Arc<Views>,
     /// Views of pictures and of texts that the objectives ask for.
     pub(crate) wanted: [usize; 2],
+    /// The share of pairs with concepts whose text is one of the concepts' names.
+    pub(crate) caption_share: f64,
     pub(crate) shapes: Shapes,
     pub(crate) seed: u64,
     pub(crate) batch: usize,
@@ -101,6 +103,7 @@ impl BatchSource for TableSource {
             views: Arc::clone(&self.views),
             purpose: Purpose::Train { seed: self.seed, epoch },
             wanted: self.wanted,
+            caption_share: self.caption_share,
         };
         let source = Shuffled::new(Arc::clone(&self.table), Arc::clone(&self.order));
         Ok(Box::new(TableStream {

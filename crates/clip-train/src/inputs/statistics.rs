@@ -88,6 +88,7 @@ pub(crate) fn standardise(
         views: Arc::new(Views::new(&crate::config::Augmentation::default())),
         purpose: Purpose::Plain,
         wanted: [usize::from(images), usize::from(texts)],
+        caption_share: 0.0,
     };
     let shapes = Shapes::of(model);
     let scale = model.logit_scale();

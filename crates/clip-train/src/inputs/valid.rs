@@ -35,6 +35,7 @@ impl Evaluation for ValidTable {
             views: Arc::clone(&self.views),
             purpose: Purpose::Plain,
             wanted: [1, 1],
+            caption_share: 0.0,
         };
         let shapes = Shapes::of(model);
         let mut loader = loader(

@@ -1,9 +1,13 @@
 //! What a run minimises: the weighted sum of the objectives that run.toml names.
 
+mod answers;
 mod concept_prototypes;
 mod info_nce;
 #[cfg(test)]
 mod parity;
+#[cfg(test)]
+mod testing;
+mod tiles;
 
 use std::collections::BTreeMap;
 
@@ -14,8 +18,9 @@ use clip_nn::{
 };
 use serde_json::{Map, Value};
 
+pub use answers::SameItem;
 pub use concept_prototypes::{Anchors, ConceptPrototypes, ConceptPrototypesConfig};
-pub use info_nce::{InfoNce, InfoNceConfig, SameItem};
+pub use info_nce::{InfoNce, InfoNceConfig};
 
 /// Adds our objectives to a zoo.
 pub fn register(zoo: &mut Zoo) -> Result<()> {

@@ -1,48 +1,13 @@
 //! InfoNCE against open_clip's loss, and its own rules.
 
-use clip_core::Id;
 use clip_nn::tch::{Device, Kind, Tensor};
-use clip_nn::{Context, Features, Objective, View};
+use clip_nn::{Features, Objective, View};
 use safetensors::SafeTensors;
 
+use super::testing::Batch;
 use super::{InfoNce, InfoNceConfig, SameItem};
 
-struct Batch {
-    items: Vec<Option<Id>>,
-    keys: Vec<Id>,
-    concepts: Vec<Vec<Id>>,
-    captions: Vec<Option<Id>>,
-    weights: Tensor,
-}
-
 impl Batch {
-    fn new(items: &[u64]) -> Self {
-        Self {
-            items: items.iter().map(|&item| Some(Id(item)).filter(|id| id.0 > 0)).collect(),
-            keys: (0..items.len() as u64).map(Id).collect(),
-            concepts: vec![Vec::new(); items.len()],
-            captions: vec![None; items.len()],
-            weights: Tensor::ones([items.len() as i64], (Kind::Float, Device::Cpu)),
-        }
-    }
-
-    fn context<'a>(&'a self, scale: &'a Tensor, rows: std::ops::Range<i64>) -> Context<'a> {
-        Context {
-            rows,
-            keys: &self.keys,
-            items: &self.items,
-            concepts: &self.concepts,
-            captions: &self.captions,
-            weights: &self.weights,
-            scale,
-            bias: None,
-            queue: None,
-            bank: None,
-            step: 0,
-            seed: 0,
-        }
-    }
-
     fn loss(&self, config: InfoNceConfig, image: &Tensor, text: &Tensor, scale: &Tensor) -> Tensor {
         let rows = 0..self.items.len() as i64;
         self.part(config, image, text, scale, rows)
@@ -170,6 +135,7 @@ fn rows_of_one_product_are_never_wrong_answers_by_default() {
         let config = InfoNceConfig {
             label_smoothing,
             same_item,
+            ..Default::default()
         };
         batch.loss(config, &image, &text, &scale).double_value(&[])
     };
@@ -208,6 +174,7 @@ fn a_batch_of_one_product_has_nothing_to_smooth() {
     let config = InfoNceConfig {
         label_smoothing: 0.3,
         same_item: SameItem::Mask,
+        ..Default::default()
     };
     let loss = Batch::new(&[5, 5, 5]).loss(config, &image, &text, &scale);
     assert_eq!(loss.double_value(&[]), 0.0);
@@ -229,6 +196,7 @@ fn slices_of_several_processes_sum_to_the_whole() {
     let config = InfoNceConfig {
         label_smoothing: 0.2,
         same_item: SameItem::Positive,
+        ..Default::default()
     };
     let whole = batch.loss(config, &image, &text, &scale).double_value(&[]);
     let parts = [0..2, 2..3, 3..6].map(|rows| batch.part(config, &image, &text, &scale, rows).double_value(&[]));

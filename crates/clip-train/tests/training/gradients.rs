@@ -9,7 +9,11 @@ use serde_json::json;
 use crate::tiny::{Pairs, model, zoo};
 
 fn objectives(model: &DualEncoder) -> Objectives {
-    let table = json!({ "label_smoothing": 0.1, "weight": 1.5 });
+    tiled(model, 0)
+}
+
+fn tiled(model: &DualEncoder, tile: usize) -> Objectives {
+    let table = json!({ "label_smoothing": 0.1, "weight": 1.5, "tile": tile });
     let tables = ObjectiveTables::from([("info_nce".to_owned(), table.as_object().unwrap().clone())]);
     Objectives::build(&tables, &zoo(), &model.shape(), 0, clip_nn::tch::Device::Cpu).unwrap()
 }
@@ -65,6 +69,25 @@ fn micro_batches_give_the_gradient_of_the_whole_batch() {
                 off <= 1e-5 * most,
                 "{name}, micro-batches of {micro_batch}: off by {off} of {most}"
             );
+        }
+    }
+}
+
+#[test]
+fn tiles_and_micro_batches_together_give_the_gradient_of_the_whole_batch() {
+    let model = model(0.3);
+    let whole = loss(&model, 4);
+    let wanted = gradients(&model);
+    for tile in [1, 3, 8] {
+        for parameter in model.parameters().trainable() {
+            parameter.tensor.shallow_clone().zero_grad();
+        }
+        let got = back_propagate(&model, &tiled(&model, tile), &batch(), options(4)).unwrap();
+        assert!((got.total - whole).abs() < 1e-6 * whole);
+        for ((name, wanted), (_, got)) in wanted.iter().zip(gradients(&model)) {
+            let off = (&got - wanted).abs().max().double_value(&[]);
+            let most = wanted.abs().max().double_value(&[]);
+            assert!(off <= 1e-5 * most, "{name}, tiles of {tile}: off by {off} of {most}");
         }
     }
 }

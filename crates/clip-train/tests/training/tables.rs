@@ -55,7 +55,7 @@ fn picture(row: u32) -> Vec<u8> {
 
 /// `rows` pairs, every third picture a file beside the table; `bad` rows hold no picture.
 fn table(folder: &Path, name: &str, rows: u32, bad: &[u32]) -> Arc<dyn PairTable> {
-    let mut text = String::from("id\ttext\timage\titem\n");
+    let mut text = String::from("id\ttext\timage\titem\ttags\n");
     for row in 0..rows {
         let cell = if bad.contains(&row) {
             base64::engine::general_purpose::STANDARD.encode("no picture at all")
@@ -66,10 +66,11 @@ fn table(folder: &Path, name: &str, rows: u32, bad: &[u32]) -> Arc<dyn PairTable
             base64::engine::general_purpose::STANDARD.encode(picture(row))
         };
         text += &format!(
-            "k{row}\tword{row} thing{} of{}\t{cell}\ti{}\n",
+            "k{row}\tword{row} thing{} of{}\t{cell}\ti{}\t{}\n",
             row % 5,
             row % 7,
-            row / 2
+            row / 2,
+            ["", "blue|soft", "long red", "soft"][row as usize % 4],
         );
     }
     let path = folder.join(name);
@@ -78,6 +79,7 @@ fn table(folder: &Path, name: &str, rows: u32, bad: &[u32]) -> Arc<dyn PairTable
         header: Some(true),
         columns: Columns {
             item: Some("item".into()),
+            concept: Some("tags".into()),
             id: Some("id".into()),
             ..Columns::default()
         },
@@ -271,6 +273,35 @@ fn kept_features_are_those_of_the_tower_and_are_shared() {
     }
     setting.run("other", &kept, Existing::Refuse, other).0.unwrap();
     assert_eq!(shards(&setting.path("shared")).len(), 3);
+}
+
+#[test]
+fn names_of_concepts_stand_in_for_texts_and_are_kept_as_well() {
+    let setting = Setting::new();
+    let mut plain = locked();
+    plain.augmentation = Augmentation::default();
+    let mut kept = plain.clone();
+    kept.data.caption_share = 0.5;
+    let mut anew = kept.clone();
+    anew.cache.enabled = false;
+    for (name, config) in [("plain", &plain), ("kept", &kept), ("anew", &anew)] {
+        setting.run(name, config, Existing::Refuse, model(0.0)).0.unwrap();
+    }
+    let losses = |name| -> Vec<f64> {
+        setting
+            .metrics(name)
+            .iter()
+            .filter_map(|line| line["loss"].as_f64())
+            .collect()
+    };
+    let (plain, kept, anew) = (losses("plain"), losses("kept"), losses("anew"));
+    assert_eq!(kept.len(), 12);
+    assert!(
+        kept.iter().zip(&anew).all(|(a, b)| (a - b).abs() < 1e-4),
+        "{kept:?} {anew:?}"
+    );
+    assert!((kept[0] - plain[0]).abs() > 1e-3);
+    assert!(RunConfig::from_toml("[data]\ncaption_share = 1.5", "run.toml").is_err());
 }
 
 #[test]
