@@ -6,6 +6,7 @@
 #include <ATen/ops/from_blob.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
+#include <torch/version.h>
 
 #include <cstdint>
 #include <exception>
@@ -48,6 +49,9 @@ extern "C" {
 
 // What the last failed call of this thread said; valid until its next failure.
 const char* clip_torch_message() { return message.c_str(); }
+
+// The version of libtorch that this was compiled against.
+const char* clip_torch_version() { return TORCH_VERSION; }
 
 // One AdamW step over `count` tensors each of five lists.
 int clip_torch_fused_adamw(

@@ -10,6 +10,8 @@ use crate::error::{Result, TorchError};
 unsafe extern "C" {
     fn clip_torch_message() -> *const c_char;
 
+    fn clip_torch_version() -> *const c_char;
+
     pub(crate) fn clip_torch_fused_adamw(
         parameters: *const *const C_tensor,
         gradients: *const *const C_tensor,
@@ -35,6 +37,13 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
+/// The version of libtorch that this crate was compiled against, as `2.9.1`.
+pub fn version() -> String {
+    // SAFETY: a literal of the shim's, with a terminating zero.
+    let version = unsafe { CStr::from_ptr(clip_torch_version()) };
+    version.to_string_lossy().into_owned()
+}
+
 /// The outcome of a call, given its status.
 pub(crate) fn outcome(status: c_int) -> Result<()> {
     if status == 0 {
@@ -45,4 +54,14 @@ pub(crate) fn outcome(status: c_int) -> Result<()> {
     Err(TorchError::Thrown(
         message.lines().next().unwrap_or_default().trim().to_owned(),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_version_is_a_version() {
+        let version = super::version();
+        let mut numbers = version.split(['.', '+']).take(2);
+        assert!(numbers.all(|number| number.parse::<u32>().is_ok()), "{version}");
+    }
 }

@@ -10,4 +10,5 @@ mod map;
 
 pub use adamw::{AdamW, fused_adamw};
 pub use error::{Result, TorchError};
+pub use ffi::version;
 pub use map::over;

@@ -19,6 +19,7 @@ use safetensors::{Dtype, View};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::config::RunConfig;
 use crate::folder::{self, PendingFolder};
 
 /// Raised when an older program could not read what is written.
@@ -48,6 +49,9 @@ pub struct RunState {
     pub evaluated: bool,
     /// The best evaluation so far.
     pub best: Option<Best>,
+    /// Evaluations in a row without a new best.
+    #[serde(default)]
+    pub stale: u64,
     /// Steps in a row that were left out since their loss was not finite.
     pub bad_steps: u64,
     /// Rows refused so far, those met again counted again.
@@ -75,6 +79,20 @@ struct StateFile {
 pub struct Checkpoint {
     path: PathBuf,
     state: RunState,
+}
+
+impl RunState {
+    /// Whether all is done that `config` asks. Without `max_steps` the epochs alone say so: refused rows make them shorter
+    /// than planned.
+    pub fn ended(&self, config: &RunConfig) -> bool {
+        let most = config.max_steps.unwrap_or(u64::MAX);
+        self.epoch >= config.epochs || self.step >= most || self.stopped_early(config)
+    }
+
+    /// Whether the last evaluations brought no new best, as many as `config` waits for.
+    pub fn stopped_early(&self, config: &RunConfig) -> bool {
+        config.evaluation.patience.is_some_and(|most| self.stale >= most)
+    }
 }
 
 impl Checkpoint {
@@ -360,6 +378,7 @@ mod tests {
             position: Position::default(),
             evaluated: true,
             best: None,
+            stale: 0,
             bad_steps: 0,
             refused: 0,
             config: String::new(),

@@ -26,6 +26,7 @@ mod queue;
 mod run;
 mod schedule;
 mod seeds;
+mod start;
 mod step;
 mod trainer;
 mod views;
@@ -34,8 +35,8 @@ pub use batch::{Batch, BatchSource, BatchStream};
 pub use checkpoint::{Best, Checkpoint, RunState};
 pub use clip::clip_gradients;
 pub use config::{
-    Augmentation, BadRows, CacheConfig, Compute, DataConfig, Environment, EvaluationConfig, JoinConfig, LoraConfig,
-    RunConfig,
+    Augmentation, BadRows, CacheConfig, Compute, DataConfig, Environment, EvaluationConfig, Every, JoinConfig,
+    LoraConfig, RunConfig,
 };
 pub use evaluate::{Embedded, Evaluation, Figure, figures};
 pub use groups::NoDecay;

@@ -9,6 +9,7 @@ use clip_core::{Error, Result};
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::config::RunConfig;
 use crate::folder;
+use crate::start;
 
 /// What may stand in a run's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,21 +44,18 @@ impl RunDir {
     /// Opens the directory of a run and creates it where there is none.
     ///
     /// # Errors
-    /// It is not empty and [`Existing::Refuse`] was said ([`is_usage`]); it cannot be read or written.
+    /// It is not empty (what a run leaves that failed before its first step does not count, and is removed) and
+    /// [`Existing::Refuse`] was said ([`is_usage`]); it cannot be read or written.
     pub fn open(path: impl AsRef<Path>, existing: Existing) -> Result<Self> {
         let path = path.as_ref();
         fs::create_dir_all(path).map_err(|error| Error::io("create the output directory", path, error))?;
-        let empty = fs::read_dir(path)
-            .map_err(|error| Error::io("read", path, error))?
-            .next()
-            .is_none();
         let mut run = Self {
             path: path.to_owned(),
             checkpoint: None,
             notes: Vec::new(),
         };
         match existing {
-            Existing::Refuse if !empty => Err(Error::invalid("the output directory is not empty")
+            Existing::Refuse if !start::clear(path)? => Err(Error::invalid("the output directory is not empty")
                 .file(path)
                 .remedy("name another --output, or pass --resume to go on with the run in it")
                 .source(Usage)),
@@ -119,10 +117,8 @@ impl RunDir {
 
     /// Whether the run has done all that `config` asks.
     pub fn finished(&self, config: &RunConfig) -> bool {
-        self.checkpoint.as_ref().is_some_and(|checkpoint| {
-            let state = checkpoint.state();
-            state.epoch >= config.epochs || config.max_steps.is_some_and(|most| state.step >= most)
-        })
+        let checkpoint = self.checkpoint.as_ref();
+        checkpoint.is_some_and(|checkpoint| checkpoint.state().ended(config))
     }
 
     pub(crate) fn checkpoints(&self) -> Checkpoints {

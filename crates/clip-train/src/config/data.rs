@@ -22,32 +22,24 @@ pub enum BadRows {
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
     /// The training pairs.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<PathBuf>,
     /// The pairs that evaluations rank.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub valid: Option<PathBuf>,
     /// Names of the columns, as `text:str:1,image:str:1`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
     /// Whether the first line is a header; by the format if not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub header: Option<bool>,
     /// The captions' column.
     pub text_column: String,
     /// The pictures' column.
     pub image_column: String,
     /// The products' column.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub item_column: Option<String>,
     /// The concepts' column.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub concept_column: Option<String>,
     /// The weights' column.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_column: Option<String>,
     /// The keys' column.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id_column: Option<String>,
     /// What happens at a bad row.
     pub bad_rows: BadRows,
@@ -148,6 +140,10 @@ impl Augmentation {
 pub struct Environment {
     /// This program's version.
     pub version: String,
+    /// libtorch's version.
+    pub libtorch: String,
+    /// The working directory: what paths in the settings are relative to.
+    pub directory: PathBuf,
     /// Threads that compute.
     pub threads: usize,
     /// Threads that load.
@@ -164,6 +160,8 @@ impl Environment {
         use clip_nn::tch::Device;
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
+            libtorch: clip_torch::version(),
+            directory: std::env::current_dir().unwrap_or_default(),
             threads: usize::try_from(clip_nn::tch::get_num_threads()).unwrap_or(0),
             workers,
             device: match device {

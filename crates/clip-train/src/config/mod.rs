@@ -2,7 +2,9 @@
 
 mod adapters;
 mod data;
+mod every;
 mod read;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,8 @@ use crate::schedule::Schedule;
 
 pub use adapters::LoraConfig;
 pub use data::{Augmentation, BadRows, DataConfig, Environment};
+pub use every::Every;
+pub(crate) use write::HEADER;
 
 /// The type that linear layers compute in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -36,11 +40,12 @@ pub enum Compute {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluationConfig {
-    /// Steps between evaluations; without it, each epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub every: Option<u64>,
+    /// How often.
+    pub every: Every,
     /// The figure that `best` is best by.
     pub metric: String,
+    /// The run ends after so many evaluations in a row without a new best; without it, only when all steps are done.
+    pub patience: Option<u64>,
     /// Pairs embedded at once.
     pub batch_size: usize,
 }
@@ -48,8 +53,9 @@ pub struct EvaluationConfig {
 impl Default for EvaluationConfig {
     fn default() -> Self {
         Self {
-            every: None,
+            every: Every::Epoch,
             metric: "valid_mean_recall".into(),
+            patience: None,
             batch_size: 64,
         }
     }
@@ -62,7 +68,6 @@ pub struct CacheConfig {
     /// Whether locked towers' features are kept at all.
     pub enabled: bool,
     /// Where they lie; `cache` in the output directory if not given. Runs may share it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
     /// Files up to so many bytes are read into memory, larger ones are read a batch at a time.
     pub memory: u64,
@@ -123,19 +128,15 @@ impl Default for JoinConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
     /// The model to start from: a directory, a weights file, or `hf:owner/name[@revision]`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Two single towers under fresh projections, instead of `model`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub image_tower: Option<String>,
     /// The text tower beside `image_tower`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub text_tower: Option<String>,
     /// How often each pair is seen.
     pub epochs: u64,
     /// Ends the run after so many steps, if the epochs have not ended it before. Needed where a source does not know how
     /// many pairs it has.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
     /// Pairs a step: all of them are each other's candidates.
     pub batch_size: usize,
@@ -169,18 +170,15 @@ pub struct RunConfig {
     /// Whether an epoch's order is drawn; otherwise the rows come as they stand.
     pub shuffle: bool,
     /// A column of which no batch holds one value twice.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub unique_by: Option<String>,
     /// The type that linear layers compute in.
     pub dtype: Compute,
     /// The most tokens a text may have; the model's own if not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub context_length: Option<usize>,
     /// Steps between lines of metrics.jsonl.
     pub log_every: u64,
-    /// Steps between checkpoints; without it, each epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint_every: Option<u64>,
+    /// How often a checkpoint is written.
+    pub checkpoint_every: Every,
     /// How many checkpoints are kept.
     pub keep: usize,
     /// So many steps in a row whose loss or gradient is not finite end the run; each of them is left out.
@@ -188,7 +186,6 @@ pub struct RunConfig {
     /// Shares of the rate by prefix of canonical names.
     pub rates: BTreeMap<String, f64>,
     /// Adapters that are trained in the place of the towers' weights; none if not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraConfig>,
     /// How the two single towers are joined.
     pub join: JoinConfig,
@@ -233,7 +230,7 @@ impl Default for RunConfig {
             dtype: Compute::F32,
             context_length: None,
             log_every: 1,
-            checkpoint_every: None,
+            checkpoint_every: Every::Epoch,
             keep: 2,
             max_bad_steps: 20,
             rates: BTreeMap::new(),
@@ -269,9 +266,13 @@ impl RunConfig {
         Self::from_toml(&text, file)
     }
 
-    /// Everything, as TOML.
+    /// Everything, as TOML; a key that is not set stands as a comment. Reading it gives these settings again.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|error| Error::internal(format!("settings of the run: {error}")).source(error))
+        let mut values = self.clone();
+        let tables = values.objectives.values_mut();
+        // TOML has no null; the keys are there as comments.
+        tables.for_each(|table| table.retain(|_, value| !value.is_null()));
+        write::write(self, &values)
     }
 
     /// The settings with every default of the objectives written out as well.
@@ -322,8 +323,9 @@ impl RunConfig {
                 "data.caption_share is not from 0 to 1",
             ),
             (self.log_every == 0, "log_every is 0"),
-            (self.checkpoint_every == Some(0), "checkpoint_every is 0"),
-            (self.evaluation.every == Some(0), "evaluation.every is 0"),
+            (self.checkpoint_every == Every::Steps(0), "checkpoint_every is 0"),
+            (self.evaluation.every == Every::Steps(0), "evaluation.every is 0"),
+            (self.evaluation.patience == Some(0), "evaluation.patience is 0"),
             (self.evaluation.batch_size == 0, "evaluation.batch_size is 0"),
             (self.cache.batch_size == 0, "cache.batch_size is 0"),
             (self.max_steps == Some(0), "max_steps is 0"),
@@ -389,27 +391,53 @@ impl RunConfig {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_written_is_read_again() {
+    /// Settings of which some are away from their defaults, resolved.
+    fn resolved() -> RunConfig {
         let mut zoo = Zoo::new();
         objectives::register(&mut zoo).unwrap();
         let config = RunConfig {
             model: Some("dir".into()),
             no_decay: NoDecay::Containing(vec!["ln".into()]),
             logit_scale_range: [f64::NEG_INFINITY, f64::INFINITY],
-            rates: BTreeMap::from([("image".to_owned(), 0.1)]),
+            rates: BTreeMap::from([("image".to_owned(), 0.1), ("text.layers.0".to_owned(), 0.5)]),
             unique_by: Some("item".into()),
+            checkpoint_every: Every::Steps(40),
             ..RunConfig::default()
         };
-        let resolved = config.resolved(&zoo).unwrap();
+        config.resolved(&zoo).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut zoo = Zoo::new();
+        objectives::register(&mut zoo).unwrap();
+        let resolved = resolved();
         let text = resolved.to_toml().unwrap();
-        assert_eq!(RunConfig::from_toml(&text, "run.toml").unwrap(), resolved);
+        let again = RunConfig::from_toml(&text, "run.toml").unwrap().resolved(&zoo).unwrap();
+        assert_eq!(again, resolved);
+        assert_eq!(again.to_toml().unwrap(), text);
+        let empty = RunConfig::default().to_toml().unwrap();
+        assert_eq!(RunConfig::from_toml(&empty, "run.toml").unwrap(), RunConfig::default());
+    }
+
+    #[test]
+    fn every_key_there_is_stands_in_the_file() {
+        let text = resolved().to_toml().unwrap();
         for line in [
-            "lr = ",
-            "[objectives.info_nce]",
+            "lr = 0.00005",
+            "model = \"dir\"",
+            "# image_tower: not set",
+            "unique_by = \"item\"",
+            "# max_steps: not set",
+            "checkpoint_every = 40",
+            "[evaluation]\nevery = \"epoch\"\nmetric = \"valid_mean_recall\"\n# patience: not set\n",
+            "logit_scale_range = [-inf, inf]",
+            "[rates]\nimage = 0.1\n\"text.layers.0\" = 0.5",
+            "# id_column: not set\nbad_rows = \"stop\"",
+            "[objectives.info_nce]\nweight = 1.0",
             "label_smoothing = 0.0",
             "same_item = \"positive\"",
-            "weight = 1",
+            "libtorch = ",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

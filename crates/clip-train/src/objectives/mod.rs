@@ -84,7 +84,7 @@ pub(crate) fn resolve(tables: &ObjectiveTables, zoo: &Zoo) -> Result<ObjectiveTa
             ("start".to_owned(), share.start.into()),
         ]);
         if let Value::Object(own) = (zoo.objectives().get(name)?.resolve)(&own)? {
-            whole.extend(own.into_iter().filter(|(_, value)| !value.is_null()));
+            whole.extend(own);
         }
         resolved.insert(name.clone(), whole);
     }

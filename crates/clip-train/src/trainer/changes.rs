@@ -2,7 +2,14 @@
 
 /// What a resumed run is told otherwise than before, a sentence a setting.
 pub(super) fn changes(before: &str, now: &str) -> Vec<String> {
-    let parse = |text: &str| toml::from_str::<toml::Table>(text).unwrap_or_default();
+    let parse = |text: &str| {
+        let mut table = toml::from_str::<toml::Table>(text).unwrap_or_default();
+        if let Some(toml::Value::Table(environment)) = table.get_mut("environment") {
+            // Where it is started from changes no number.
+            environment.remove("directory");
+        }
+        table
+    };
     let (before, now) = (parse(before), parse(now));
     let mut names: Vec<&String> = before.keys().chain(now.keys()).collect();
     names.sort();

@@ -25,6 +25,7 @@ use crate::objectives::Objectives;
 use crate::observers::{JsonLines, TensorBoard};
 use crate::optimizer::Optimizer;
 use crate::run::RunDir;
+use crate::start;
 use crate::step::{StepLoss, StepOptions, back_propagate};
 
 /// What a run is made of.
@@ -100,6 +101,12 @@ impl Trainer {
         } = parts;
         config.check()?;
         let config = config.resolved(zoo)?;
+        if config.evaluation.patience.is_some() && evaluation.is_none() {
+            return Err(
+                Error::invalid("evaluation.patience waits for a new best, and nothing is evaluated")
+                    .remedy("pass --valid, or leave patience out"),
+            );
+        }
         let steps = config.steps(pairs)?;
         lock(model.parameters(), &config.lock)?;
         check_prefixes("rates", config.rates.keys().map(String::as_str), model.parameters())?;
@@ -121,6 +128,7 @@ impl Trainer {
             position: Position::default(),
             evaluated: false,
             best: None,
+            stale: 0,
             bad_steps: 0,
             refused: 0,
             config: config.to_toml()?,
@@ -166,27 +174,36 @@ impl Trainer {
         // The source is borrowed by its streams, so it stays outside of what they change.
         let mut source = std::mem::replace(&mut parts.source, Box::new(Nothing));
         let mut trainer = Self::new(parts, zoo, source.pairs())?;
-        trainer.tell(&Event::Started {
-            step: trainer.state.step,
-            steps: trainer.steps,
+        if let Err(error) = trainer.train(&mut *source) {
+            if trainer.state.step == 0 {
+                // The first error is the one to tell.
+                start::clear(&trainer.path).ok();
+            }
+            return Err(error);
+        }
+        trainer.end()
+    }
+
+    /// Epochs and steps to the last.
+    fn train(&mut self, source: &mut dyn BatchSource) -> Result<()> {
+        self.tell(&Event::Started {
+            step: self.state.step,
+            steps: self.steps,
         })?;
-        while !trainer.ended() {
-            let position = trainer.state.position.clone();
-            let mut stream = source.start(trainer.state.epoch, &position)?;
-            loop {
-                if trainer.ended() {
-                    break;
-                }
+        while !self.ended() {
+            let position = self.state.position.clone();
+            let mut stream = source.start(self.state.epoch, &position)?;
+            while !self.ended() {
                 match stream.next()? {
-                    Some(batch) => trainer.step(&batch)?,
+                    Some(batch) => self.step(&batch)?,
                     None => {
-                        trainer.epoch()?;
+                        self.epoch()?;
                         break;
                     }
                 }
             }
         }
-        trainer.end()
+        Ok(())
     }
 
     /// Opens the run's files, and takes a checkpoint over.
@@ -322,10 +339,9 @@ impl Trainer {
         .remedy("use a lower --lr, a longer warm-up, or dtype = \"f32\", and resume")
     }
 
-    /// Whether all steps are done. Without `max_steps` the epochs alone say so: refused rows make them shorter than planned.
+    /// Whether there is nothing left to do.
     fn ended(&self) -> bool {
-        let most = self.config.max_steps.unwrap_or(u64::MAX);
-        self.state.epoch >= self.config.epochs || self.state.step >= most
+        self.state.ended(&self.config)
     }
 
     /// The end of an epoch, and what is due there.
@@ -372,6 +388,9 @@ impl Trainer {
     fn end(mut self) -> Result<Summary> {
         self.look_up(Point::End)?;
         self.checkpoints.prune(self.config.keep, None)?;
+        if self.state.stopped_early(&self.config) {
+            self.tell(&Event::Note(&stopped_early(&self.state)))?;
+        }
         self.tell(&Event::Finished { step: self.state.step })?;
         self.summary.step = self.state.step;
         self.summary.refused = self.state.refused;
@@ -380,13 +399,28 @@ impl Trainer {
     }
 }
 
+/// What there is to say of a run that waits no longer for a new best.
+fn stopped_early(state: &RunState) -> String {
+    let best = state.best.as_ref().map_or_else(String::new, |best| {
+        format!("; the best {} is {} of step {}", best.metric, best.value, best.step)
+    });
+    format!(
+        "stopped after step {}, since {} evaluations in a row brought no new best{best}",
+        state.step, state.stale
+    )
+}
+
 /// What there is to say of a run that has done everything already; its files stay as they are.
 fn finished(mut parts: Parts) -> Result<Summary> {
     let Some(checkpoint) = parts.run.checkpoint() else {
         return Err(Error::internal("a run without a checkpoint is not finished"));
     };
     let state = checkpoint.state();
-    let note = format!("the run is finished: all {} steps are done", state.step);
+    let note = if state.stopped_early(&parts.config) {
+        format!("the run is finished: {}", stopped_early(state))
+    } else {
+        format!("the run is finished: all {} steps are done", state.step)
+    };
     for observer in &mut parts.observers {
         observer.observe(&Event::Note(&note))?;
         observer.observe(&Event::Finished { step: state.step })?;

@@ -8,6 +8,7 @@ use serde_json::Map;
 
 use super::Trainer;
 use crate::checkpoint::Best;
+use crate::config::Every;
 use crate::evaluate::{Figure, figures};
 use crate::folder::{PendingFolder, link_files};
 
@@ -33,9 +34,9 @@ impl Trainer {
                 Point::Step | Point::Epoch => Ok(()),
             };
         }
-        let due = |every: Option<u64>| match every {
-            Some(every) => point == Point::End || (point == Point::Step && step.is_multiple_of(every)),
-            None => point != Point::Step,
+        let due = |every: Every| match every {
+            Every::Steps(every) => point == Point::End || (point == Point::Step && step.is_multiple_of(every)),
+            Every::Epoch => point != Point::Step,
         };
         let save = due(self.config.checkpoint_every);
         let improved = due(self.config.evaluation.every) && !self.state.evaluated && self.evaluate()?;
@@ -91,6 +92,7 @@ impl Trainer {
                     value < best.value
                 }
         });
+        self.state.stale = if improved { 0 } else { self.state.stale + 1 };
         if improved {
             self.state.best = Some(Best {
                 metric: figure.name().to_owned(),

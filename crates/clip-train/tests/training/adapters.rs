@@ -6,7 +6,7 @@ use std::path::Path;
 use clip_nn::clip_core::Result;
 use clip_nn::tch::{self, Tensor};
 use clip_nn::{DualEncoder, Pass};
-use clip_train::{Existing, LoraConfig, Parts, RunConfig, RunDir, Summary, Trainer};
+use clip_train::{Every, Existing, LoraConfig, Parts, RunConfig, RunDir, Summary, Trainer};
 
 use crate::deep::deep;
 use crate::resume::{checkpoint, copy, outcome};
@@ -18,7 +18,7 @@ fn config() -> RunConfig {
         batch_size: 5,
         micro_batch: 3,
         lr: 0.05,
-        checkpoint_every: Some(1),
+        checkpoint_every: Every::Steps(1),
         keep: 100,
         lora: Some(LoraConfig {
             rank: 2,
@@ -125,7 +125,7 @@ fn it_learns() {
     let path = root.path().join("run");
     let config = RunConfig {
         epochs: 25,
-        checkpoint_every: None,
+        checkpoint_every: Every::Epoch,
         keep: 1,
         ..config()
     };

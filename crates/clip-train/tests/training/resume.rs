@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clip_train::{Checkpoint, Existing, Parts, RunConfig, RunDir, Summary, Trainer};
+use clip_train::{Checkpoint, Every, Existing, Parts, RunConfig, RunDir, Summary, Trainer};
 
 use crate::tiny::{Pairs, Told, Writer, model, open, zoo};
 
@@ -15,7 +15,7 @@ fn config() -> RunConfig {
         micro_batch: 3,
         lr: 0.05,
         warmup_steps: 2,
-        checkpoint_every: Some(1),
+        checkpoint_every: Every::Steps(1),
         keep: 100,
         ..RunConfig::default()
     }
@@ -214,4 +214,45 @@ fn a_checkpoint_of_other_parameters_is_refused() {
         error.to_string().contains("same model, locks and objectives"),
         "{error}"
     );
+}
+
+#[test]
+fn patience_ends_a_run_at_the_same_step_wherever_it_was_stopped() {
+    let root = tempfile::tempdir().unwrap();
+    let mut config = RunConfig { epochs: 20, ..config() };
+    config.evaluation.every = Every::Steps(2);
+    config.evaluation.patience = Some(3);
+    config.evaluation.metric = "valid_median_rank_text_to_image".into();
+    let whole = root.path().join("whole");
+    let (summary, told) = train(&whole, config.clone(), Existing::Refuse);
+    let summary = summary.unwrap();
+    let (end, best) = (summary.step, summary.best.unwrap());
+    // Three evaluations of two steps each brought nothing new.
+    assert_eq!(end, best.step + 6);
+    assert!(best.step > 2 && end < 100, "{best:?}");
+    let lines = told.lines();
+    let stopped = lines.iter().find(|line| line.contains("stopped after step")).unwrap();
+    assert!(
+        stopped.contains(&format!("step {end}, since 3 evaluations")),
+        "{stopped}"
+    );
+    assert_eq!(*lines.last().unwrap(), format!("finished {end}"));
+    let wanted = outcome(&whole);
+    for step in 1..=end {
+        let path = root.path().join(format!("from_{step}"));
+        copy(&whole, &path);
+        for later in step + 1..=end {
+            fs::remove_dir_all(checkpoint(&path, later)).unwrap();
+        }
+        let (summary, told) = train(&path, config.clone(), Existing::Resume);
+        let summary = summary.unwrap();
+        assert_eq!((summary.step, summary.done), (end, end - step));
+        assert!(outcome(&path) == wanted, "step {step}");
+        let finished = told.lines()[0].contains("the run is finished: stopped after step");
+        assert_eq!(finished, step == end, "{:?}", told.lines());
+    }
+    // With more patience the same run goes on.
+    config.evaluation.patience = Some(4);
+    let (summary, _) = train(&whole, config, Existing::Resume);
+    assert!(summary.unwrap().step > end);
 }

@@ -9,7 +9,7 @@ use clip_data::{ClipTransform, Columns, Decoder, Table, TableOptions, TransformC
 use clip_nn::DualEncoder;
 use clip_nn::clip_core::{PairTable, Result, TokenBatch, Tokenizer, Vocabulary};
 use clip_nn::tch::Kind;
-use clip_train::{Augmentation, BadRows, Existing, Job, Reading, RunConfig, RunDir, Trained, train};
+use clip_train::{Augmentation, BadRows, Every, Existing, Job, Reading, RunConfig, RunDir, Trained, train};
 use serde_json::{Value, json};
 
 use crate::tiny::{Told, Writer, fresh, model, open, weights, zoo};
@@ -208,7 +208,7 @@ fn a_stopped_run_goes_on_to_the_bit() {
     let setting = Setting::new();
     for (name, config) in [("free", config()), ("locked", locked())] {
         let config = RunConfig {
-            checkpoint_every: Some(1),
+            checkpoint_every: Every::Steps(1),
             keep: 100,
             ..config
         };
@@ -412,7 +412,7 @@ fn a_projection_that_standardises_takes_its_statistics_from_the_training_pairs()
         }))
     };
     let mut config = locked();
-    config.checkpoint_every = Some(5);
+    config.checkpoint_every = Every::Steps(5);
     let (trained, told) = setting.run("run", &config, Existing::Refuse, make());
     trained.unwrap();
     assert_eq!(

@@ -10,8 +10,8 @@ use clip_data::{Columns, Decoder, Roles, Table};
 use clip_models::{Join, Loaded};
 use clip_nn::{Fresh, ParamOptions, Preparation};
 use clip_train::{
-    Compute as TrainType, DataConfig, Environment, Existing, Job, JoinConfig, LoraConfig, Reading, RunConfig, RunDir,
-    Schedule, Terminal, Trained, is_usage, train as train_job,
+    Compute as TrainType, DataConfig, Environment, Every, Existing, Job, JoinConfig, LoraConfig, Reading, RunConfig,
+    RunDir, Schedule, Terminal, Trained, is_usage, train as train_job,
 };
 
 use super::Cli;
@@ -93,9 +93,12 @@ pub(crate) struct Args {
     /// Steps between lines of metrics.jsonl
     #[arg(long, value_name = "N", help_heading = "Training")]
     log_every: Option<u64>,
-    /// Steps between checkpoints [default: each epoch]
+    /// Steps between checkpoints, or epoch [default: epoch]
     #[arg(long, value_name = "N", help_heading = "Training")]
-    checkpoint_every: Option<u64>,
+    checkpoint_every: Option<Every>,
+    /// End after so many evaluations in a row without a new best [default: only when all steps are done]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    patience: Option<u64>,
     /// The most tokens of a text [default: the config's; 52 for BERT text towers]
     #[arg(long, value_name = "N", help_heading = "Training")]
     context_length: Option<usize>,
@@ -197,7 +200,8 @@ impl Args {
             config.lock = std::mem::take(&mut self.lock);
         }
         set(&mut config.log_every, self.log_every);
-        set_some(&mut config.checkpoint_every, self.checkpoint_every);
+        set(&mut config.checkpoint_every, self.checkpoint_every);
+        set_some(&mut config.evaluation.patience, self.patience);
         set_some(&mut config.context_length, self.context_length);
         self.table.over(&mut config.data);
         // `--unique-by item` means the product, whatever its column is called.
@@ -261,6 +265,12 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         }
     })?;
     let mut config = args.config(&run)?;
+    if config.evaluation.patience.is_some() && config.data.valid.is_none() {
+        return usage(
+            "--patience waits for a new best, and nothing is evaluated",
+            "pass --valid FILE, or leave --patience out",
+        );
+    }
     config.environment = Environment::here(device, args.compute.workers());
     let Some(train_file) = config.data.train.clone() else {
         return usage(
@@ -287,6 +297,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
     let loaded = load(cli, &config, &run, params)?;
     // A changed view treats transparency as the model's own transform does.
     config.augmentation.alpha = loaded.preparation.image().transform_config()?.alpha;
+    config.context_length = Some(loaded.model.info().context_length);
     let reading = Reading {
         decoder: Arc::new(ColumnDecoder {
             decoder: Decoder::default(),

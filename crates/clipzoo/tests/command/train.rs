@@ -184,7 +184,7 @@ fn a_bad_row_stops_the_run_or_is_listed() {
     let mut lines: Vec<String> = table(0..16).lines().map(str::to_owned).collect();
     lines[9] = format!("red shoe 0 0\t{}", base64(b"not a picture at all"));
     folder.write("train.tsv", lines.join("\n"));
-    let message = folder.run(&line("run", "--epochs 1")).failed();
+    let message = folder.run(&line("run", "--epochs 1 --shuffle false")).failed();
     assert_eq!(
         message,
         "train.tsv, row 10, column `image`: this is no JPEG, PNG, WebP, GIF or BMP picture; convert it to one of these \
@@ -278,4 +278,74 @@ fn flags_of_no_meaning_are_wrong_usage() {
     let message = folder.run(&line("run", "--epochs 1 --unique-by nowhere")).failed();
     assert!(message.contains("nowhere"), "{message}");
     folder.run(&line("run", "--epochs 1")).ok();
+}
+
+#[test]
+fn a_start_that_failed_leaves_room_for_the_corrected_command() {
+    let folder = set_up();
+    let good = folder.read("train.tsv");
+    folder.write("train.tsv", "red shoe 0 0\tnot-a-picture\n");
+    // A locked tower's features are computed, and the run's files opened, before the row is met.
+    for lock in ["", "--lock image"] {
+        folder.run(&line("run", &format!("--epochs 1 {lock}"))).failed();
+        assert!(!folder.path("run/run.toml").exists());
+    }
+    folder.write("train.tsv", &good);
+    folder.run(&line("run", "--epochs 1")).ok();
+    // A file that a user wrote there is no remains of a start.
+    folder.write("mine/run.toml", "epochs = 1\n");
+    let message = folder.run(&line("mine", "--config mine/run.toml")).misused();
+    assert!(message.contains("not empty"), "{message}");
+    assert_eq!(folder.text("mine/run.toml"), "epochs = 1\n");
+}
+
+#[test]
+fn run_toml_says_all_and_is_enough_to_repeat_the_run() {
+    let folder = set_up();
+    folder.run(&line("run", "--epochs 1 --checkpoint-every epoch")).ok();
+    let text = folder.text("run/run.toml");
+    let settings: toml::Table = text.parse().unwrap();
+    assert_eq!(settings["context_length"].as_integer(), Some(16));
+    assert_eq!(settings["checkpoint_every"].as_str(), Some("epoch"));
+    assert_eq!(settings["model"].as_str(), Some("model"));
+    let environment = settings["environment"].as_table().unwrap();
+    assert_eq!(environment["threads"].as_integer(), Some(1));
+    assert!(environment["libtorch"].as_str().unwrap().contains('.'));
+    let here = folder.path("").canonicalize().unwrap();
+    assert_eq!(environment["directory"].as_str(), here.to_str());
+    assert!(text.contains("\n# id_column: not set\n") && text.contains("\n# max_steps: not set\n"));
+    folder
+        .run("train --config run/run.toml --output again --threads 1 --device cpu")
+        .ok();
+    let models = ["run", "again"].map(|run| folder.read(&format!("{run}/last/model.safetensors")));
+    assert!(models[0] == models[1]);
+    assert_eq!(folder.text("again/run.toml"), text);
+}
+
+#[test]
+fn patience_needs_something_to_wait_for() {
+    let folder = set_up();
+    let message = folder
+        .run(&line("run", "--epochs 1 --patience 2").replace("--valid valid.tsv", ""))
+        .misused();
+    assert!(
+        message.contains("--patience") && message.contains("--valid"),
+        "{message}"
+    );
+    // At a rate of 0 only the first evaluation is a new best.
+    let flags = line("run", "--epochs 9 --patience 2").replace("--lr 0.003", "--lr 0");
+    let said = folder.run(&flags);
+    assert!(
+        said.stderr.contains("stopped after step 18, since 2 evaluations"),
+        "{}",
+        said.stderr
+    );
+    said.ok();
+    let again = folder.run(&format!("{flags} --resume"));
+    assert!(
+        again.stderr.contains("the run is finished: stopped after step 18"),
+        "{}",
+        again.stderr
+    );
+    again.ok();
 }
