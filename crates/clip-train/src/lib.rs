@@ -19,6 +19,7 @@ mod folder;
 mod groups;
 mod inputs;
 mod job;
+mod masking;
 mod objectives;
 mod observers;
 mod optimizer;
@@ -42,9 +43,10 @@ pub use evaluate::{Embedded, Evaluation, Figure, figures};
 pub use groups::NoDecay;
 pub use inputs::Reading;
 pub use job::{Job, Trained, train};
+pub use masking::{Masked, mask};
 pub use objectives::{
-    Anchors, ConceptPrototypes, ConceptPrototypesConfig, InfoNce, InfoNceConfig, ObjectiveTables, Objectives, SameItem,
-    register,
+    Anchors, ConceptPrototypes, ConceptPrototypesConfig, InfoNce, InfoNceConfig, MaskedLanguage, MaskedLanguageConfig,
+    MultiView, ObjectiveTables, Objectives, SameItem, SimSiam, SimSiamConfig, register,
 };
 pub use observers::{JsonLines, TensorBoard, Terminal};
 pub use optimizer::{Optimizer, OptimizerConfig};

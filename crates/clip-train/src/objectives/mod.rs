@@ -3,8 +3,11 @@
 mod answers;
 mod concept_prototypes;
 mod info_nce;
+mod masked_language;
+mod multi_view;
 #[cfg(test)]
 mod parity;
+mod sim_siam;
 #[cfg(test)]
 mod testing;
 mod tiles;
@@ -21,11 +24,17 @@ use serde_json::{Map, Value};
 pub use answers::SameItem;
 pub use concept_prototypes::{Anchors, ConceptPrototypes, ConceptPrototypesConfig};
 pub use info_nce::{InfoNce, InfoNceConfig};
+pub use masked_language::{MaskedLanguage, MaskedLanguageConfig};
+pub use multi_view::MultiView;
+pub use sim_siam::{SimSiam, SimSiamConfig};
 
 /// Adds our objectives to a zoo.
 pub fn register(zoo: &mut Zoo) -> Result<()> {
     zoo.objective::<InfoNce>()?;
     zoo.objective::<ConceptPrototypes>()?;
+    zoo.objective::<MultiView>()?;
+    zoo.objective::<SimSiam>()?;
+    zoo.objective::<MaskedLanguage>()?;
     Ok(())
 }
 
