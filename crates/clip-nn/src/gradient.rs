@@ -18,7 +18,9 @@ use tch::{Kind, Tensor};
 pub fn with_gradient(value: &Tensor, gradients: &[(&Tensor, &Tensor)]) -> Tensor {
     let mut term = value.detach();
     for (x, gradient) in gradients {
-        let surrogate = (*x * gradient.detach()).sum(Kind::Float);
+        // A dot product makes no matrix of the features' size, as a product and its sum would.
+        let gradient = gradient.detach().to_kind(x.kind()).flatten(0, -1);
+        let surrogate = x.flatten(0, -1).dot(&gradient).to_kind(Kind::Float);
         // Adding and taking off the same number is exact where it is finite, so the value stays what it was.
         // Not in place: `term` still shares its memory with `value`.
         term = (&surrogate - surrogate.detach()) + term;

@@ -46,7 +46,7 @@ pub use job::{Job, Trained, train};
 pub use masking::{Masked, mask};
 pub use objectives::{
     Anchors, ConceptPrototypes, ConceptPrototypesConfig, InfoNce, InfoNceConfig, MaskedLanguage, MaskedLanguageConfig,
-    MultiView, ObjectiveTables, Objectives, SameItem, SimSiam, SimSiamConfig, register,
+    MultiView, ObjectiveTables, Objectives, SameItem, Sigmoid, SigmoidConfig, SimSiam, SimSiamConfig, register,
 };
 pub use observers::{JsonLines, TensorBoard, Terminal};
 pub use optimizer::{Optimizer, OptimizerConfig};

@@ -7,7 +7,7 @@ mod tests;
 mod tiled;
 
 use clip_core::{Error, Result};
-use clip_nn::tch::Kind;
+use clip_nn::tch::{Device, Kind};
 use clip_nn::{Context, Features, ModelShape, Needs, Objective, ObjectiveKind, Params, Terms, door};
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +28,8 @@ pub struct InfoNceConfig {
     pub soft_targets: f64,
     /// The temperature of the match with the prototypes.
     pub soft_tau: f64,
-    /// Rows and columns of a tile; one that holds the batch is the full matrix. 0 chooses: the full matrix up to 4,096
-    /// pairs, tiles of 1,024 above.
+    /// Rows and columns of a tile; one that holds the batch is the full matrix. 0 chooses: the full matrix up to 1,024
+    /// pairs, tiles of 512 above; on an accelerator 4,096 for both.
     pub tile: usize,
 }
 
@@ -45,11 +45,11 @@ impl Default for InfoNceConfig {
     }
 }
 
-/// The most pairs whose full matrix is made where `tile` is 0.
-const FULL: i64 = 4096;
-
-/// The tile that is then chosen.
-const TILE: i64 = 1024;
+/// The most pairs whose full matrix is made where `tile` is 0, and the tile of larger batches. On a processor tiles are
+/// faster as soon as a matrix leaves its caches (`info_nce_speed` of the examples); on an accelerator a small tile costs
+/// no less than its launches.
+const CHOSEN: [i64; 2] = [1024, 512];
+const CHOSEN_ON_ACCELERATOR: [i64; 2] = [4096, 4096];
 
 /// Symmetric InfoNCE (Radford et al. 2021, figure 3): the mean over both directions of the cross-entropy of
 /// `scale · cosine` over the batch.
@@ -101,11 +101,13 @@ impl InfoNce {
     }
 
     /// The size of the tiles for a batch; `None` for the full matrix.
-    fn tile(&self, batch: i64) -> Option<i64> {
-        match i64::try_from(self.config.tile).unwrap_or(i64::MAX) {
-            0 => (batch > FULL).then_some(TILE),
-            tile => (batch > tile).then_some(tile),
-        }
+    fn tile(&self, batch: i64, device: Device) -> Option<i64> {
+        let [most, tile] = match i64::try_from(self.config.tile).unwrap_or(i64::MAX) {
+            0 if device == Device::Cpu => CHOSEN,
+            0 => CHOSEN_ON_ACCELERATOR,
+            tile => [tile, tile],
+        };
+        (batch > most).then_some(tile)
     }
 }
 
@@ -127,7 +129,7 @@ impl Objective for InfoNce {
                 None
             };
             let (config, matches) = (&self.config, matches.as_ref());
-            let sum = match self.tile(answers.batch()) {
+            let sum = match self.tile(answers.batch(), context.weights.device()) {
                 None => full::sum(config, &answers, matches, features, context),
                 Some(tile) => tiled::sum(config, &answers, matches, features, context, tile),
             };

@@ -7,6 +7,7 @@ mod masked_language;
 mod multi_view;
 #[cfg(test)]
 mod parity;
+mod sigmoid;
 mod sim_siam;
 #[cfg(test)]
 mod testing;
@@ -26,11 +27,13 @@ pub use concept_prototypes::{Anchors, ConceptPrototypes, ConceptPrototypesConfig
 pub use info_nce::{InfoNce, InfoNceConfig};
 pub use masked_language::{MaskedLanguage, MaskedLanguageConfig};
 pub use multi_view::MultiView;
+pub use sigmoid::{Sigmoid, SigmoidConfig};
 pub use sim_siam::{SimSiam, SimSiamConfig};
 
 /// Adds our objectives to a zoo.
 pub fn register(zoo: &mut Zoo) -> Result<()> {
     zoo.objective::<InfoNce>()?;
+    zoo.objective::<Sigmoid>()?;
     zoo.objective::<ConceptPrototypes>()?;
     zoo.objective::<MultiView>()?;
     zoo.objective::<SimSiam>()?;

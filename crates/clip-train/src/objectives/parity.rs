@@ -32,20 +32,20 @@ impl Batch {
     }
 }
 
-fn fixture() -> (serde_json::Value, Vec<u8>) {
+pub(super) fn fixture() -> (serde_json::Value, Vec<u8>) {
     let folder = format!("{}/../../tests/fixtures/loss", env!("CARGO_MANIFEST_DIR"));
     let cases = std::fs::read_to_string(format!("{folder}/cases.json")).unwrap();
     let tensors = std::fs::read(format!("{folder}/tensors.safetensors")).unwrap();
     (serde_json::from_str(&cases).unwrap(), tensors)
 }
 
-fn tensor(file: &SafeTensors<'_>, name: &str) -> Tensor {
+pub(super) fn tensor(file: &SafeTensors<'_>, name: &str) -> Tensor {
     let view = file.tensor(name).unwrap();
     let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
     Tensor::f_from_data_size(view.data(), &shape, Kind::Float).unwrap()
 }
 
-fn close(got: f64, wanted: f64) -> bool {
+pub(super) fn close(got: f64, wanted: f64) -> bool {
     (got - wanted).abs() <= 1e-5 * wanted.abs().max(1.0)
 }
 

@@ -148,18 +148,21 @@ impl Side {
 }
 
 impl Parts {
-    /// Adds this direction's slope to a tile's: `weight · (softmax − target)`.
-    fn slope(&self, range: &Range<i64>, logits: &Logits, slope: &mut Tensor) {
+    /// This direction's slope of a tile, `weight · (softmax − target)`.
+    fn slope(&self, range: &Range<i64>, logits: &Logits, smooth: bool) -> Tensor {
         let row = |values: &Tensor| part(values, range).unsqueeze(self.over);
-        let mut softmax = (&logits.values - row(&self.most)).exp_();
-        *slope += softmax.g_mul_(&row(&self.softmax));
-        *slope -= row(&self.wrong);
+        let mut slope = (&logits.values - row(&self.most)).exp_();
+        let _ = slope.g_mul_(&row(&self.softmax));
+        if smooth {
+            slope -= row(&self.wrong);
+        }
         if let Some(right) = &logits.relations.right {
-            *slope += right * (row(&self.wrong) - row(&self.right));
+            slope += right * (row(&self.wrong) - row(&self.right));
         }
         if let Some(alike) = &logits.alike {
-            *slope -= alike * row(&self.alike);
+            slope -= alike * row(&self.alike);
         }
+        slope
     }
 }
 
@@ -211,17 +214,15 @@ impl Tiled<'_> {
         let (from_texts, texts) = texts.finish(self.config, self.weights);
         for tile in self.grid.tiles() {
             let logits = self.logits(product, &tile);
-            let mut slope = Tensor::zeros_like(&logits.values);
-            if tile.own_images {
-                images.slope(&tile.images, &logits, &mut slope);
+            let of_images = tile.own_images.then(|| images.slope(&tile.images, &logits, smooth));
+            let of_texts = tile.own_texts.then(|| texts.slope(&tile.texts, &logits, smooth));
+            let both = of_images.into_iter().chain(of_texts);
+            if let Some(mut slope) = both.reduce(|one, other| one + other) {
+                if let Some(masked) = &logits.relations.masked {
+                    let _ = slope.masked_fill_(masked, 0.0);
+                }
+                slopes.add(product, &tile, &slope);
             }
-            if tile.own_texts {
-                texts.slope(&tile.texts, &logits, &mut slope);
-            }
-            if let Some(masked) = &logits.relations.masked {
-                let _ = slope.masked_fill_(masked, 0.0);
-            }
-            slopes.add(product, &tile, &slope);
         }
         from_images + from_texts
     }
