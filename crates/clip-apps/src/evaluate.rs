@@ -61,7 +61,7 @@ pub fn chance(relevance: &Relevance, texts: usize, images: usize) -> Result<Eval
 }
 
 /// The rows at length 1, copied only if one is not.
-fn unit(rows: &Embeddings) -> Cow<'_, Embeddings> {
+pub(crate) fn unit(rows: &Embeddings) -> Cow<'_, Embeddings> {
     // What rounding in f32 leaves of a row that was brought to length 1 before.
     const ROUNDING: f64 = 1e-5;
     let is_unit = |row: &[f32]| (row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() - 1.0).abs() < ROUNDING;

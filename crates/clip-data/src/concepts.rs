@@ -3,11 +3,13 @@
 mod names;
 mod phrases;
 mod plurals;
+mod propose;
 
 use clip_core::{Concept, ConceptSource, Pair, Result};
 
 pub use names::ConceptNames;
-pub use phrases::PhraseConcepts;
+pub use phrases::{PhraseConcepts, read_phrases};
+pub use propose::{PhraseCounts, ProposedPhrase, TitleLanguage, TitlePhrases};
 
 /// No pair carries a concept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -28,7 +28,10 @@ mod thumbnail;
 mod transform;
 
 pub use augment::Augment;
-pub use concepts::{ColumnConcepts, ConceptNames, NoConcepts, PhraseConcepts};
+pub use concepts::{
+    ColumnConcepts, ConceptNames, NoConcepts, PhraseConcepts, PhraseCounts, ProposedPhrase, TitleLanguage,
+    TitlePhrases, read_phrases,
+};
 pub use decode::{Decoder, Limits};
 pub use features::{SinkOptions, feature_name, open_sink, read_features};
 pub use image_cell::{PICTURE_EXTENSIONS, decode_base64, is_picture_name, parse_image_cell};

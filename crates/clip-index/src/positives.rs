@@ -93,6 +93,14 @@ impl PositiveLists {
         Ok(Self { ends, rows })
     }
 
+    /// Whether there is a list for each query, of rows that are there.
+    pub(crate) fn check_fit(&self, queries: usize, gallery: usize) -> Result<()> {
+        if self.len() != queries {
+            return wrong(format!("{} lists of right rows for {queries} queries", self.len()));
+        }
+        self.check(gallery)
+    }
+
     fn check(&self, gallery: usize) -> Result<()> {
         let bad = (0..self.len()).find(|&query| self.of(query).last().is_some_and(|&row| row as usize >= gallery));
         bad.map_or(Ok(()), |query| {
@@ -137,15 +145,11 @@ impl Positives {
 
     /// Whether they fit that many rows.
     pub(crate) fn check(&self, queries: usize, gallery: usize) -> Result<()> {
-        let wrong = |what: String| Err(Error::invalid(what).remedy("check that both come from the same table"));
         match self {
             Self::Diagonal if queries != gallery => wrong(format!(
                 "{queries} queries and {gallery} gallery rows do not pair up row by row; say which rows belong together"
             )),
-            Self::Lists(lists) if lists.len() != queries => {
-                wrong(format!("{} lists of right rows for {queries} queries", lists.len()))
-            }
-            Self::Lists(lists) => lists.check(gallery),
+            Self::Lists(lists) => lists.check_fit(queries, gallery),
             Self::Labels {
                 queries: left,
                 gallery: right,
@@ -157,6 +161,11 @@ impl Positives {
             _ => Ok(()),
         }
     }
+}
+
+/// Positives that are not of these rows.
+fn wrong(what: String) -> Result<()> {
+    Err(Error::invalid(what).remedy("check that both come from the same table"))
 }
 
 /// What a query must be ranked by: the score of its best positive.

@@ -40,6 +40,35 @@ pub struct PhraseConcepts {
     spellings: Vec<Spelling>,
 }
 
+/// Reads a list of at most 16 MiB: a phrase a row, or a TSV as `clipzoo concepts` writes it, of which only the first
+/// column counts. Rows that begin with `#` and blank rows are ignored.
+///
+/// # Errors
+/// The file cannot be read, is too large or holds no phrase, or a row has an empty first column. File and row are named.
+pub fn read_phrases(path: impl AsRef<Path>) -> Result<Vec<String>> {
+    let path = path.as_ref();
+    let text = read_list(path)?;
+    let mut phrases = Vec::new();
+    for (row, line) in rows(&text).filter(|(_, line)| !line.trim_start().starts_with('#')) {
+        let phrase = line.split('\t').next().unwrap_or_default().trim();
+        if phrase.is_empty() {
+            return Err(Error::invalid("the first column is empty")
+                .file(path)
+                .row(row)
+                .remedy("write the phrase there, or delete the row"));
+        }
+        phrases.push(phrase.to_owned());
+    }
+    if phrases.is_empty() {
+        return Err(no_phrase().file(path));
+    }
+    Ok(phrases)
+}
+
+fn no_phrase() -> Error {
+    Error::invalid("the list holds no phrase").remedy("write a phrase a row")
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Spelling {
     /// Which concept.
@@ -49,27 +78,13 @@ struct Spelling {
 }
 
 impl PhraseConcepts {
-    /// Reads a list of at most 16 MiB: a phrase a row, or a TSV as `clipzoo concepts` writes it, of which only the first
-    /// column counts. Rows that begin with `#` and blank rows are ignored.
+    /// Reads a list of phrases: see [`read_phrases`].
     ///
     /// # Errors
-    /// The file cannot be read, is too large or holds no phrase, or a row has an empty first column. File and row are
-    /// named.
+    /// As there, and as for [`new`](Self::new).
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = read_list(path)?;
-        let mut phrases = Vec::new();
-        for (row, line) in rows(&text).filter(|(_, line)| !line.trim_start().starts_with('#')) {
-            let phrase = line.split('\t').next().unwrap_or_default().trim();
-            if phrase.is_empty() {
-                return Err(Error::invalid("the first column is empty")
-                    .file(path)
-                    .row(row)
-                    .remedy("write the phrase there, or delete the row"));
-            }
-            phrases.push(phrase);
-        }
-        Self::new(phrases).map_err(|error| error.file(path))
+        Self::new(read_phrases(path)?).map_err(|error| error.file(path))
     }
 
     /// Finds the given phrases. A phrase that comes again, in whatever case, is the first one.
@@ -101,7 +116,7 @@ impl PhraseConcepts {
             }
         }
         if concepts.is_empty() {
-            return Err(Error::invalid("the list holds no phrase").remedy("write a phrase a row"));
+            return Err(no_phrase());
         }
         add_other_forms(&concepts, &mut spelt);
         // In the order of the spelling, so that the automaton does not depend on the order of a hash.

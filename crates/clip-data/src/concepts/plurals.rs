@@ -21,22 +21,32 @@ const NO_PLURAL: [&str; 4] = ["news", "always", "besides", "perhaps"];
 ///
 /// Only words of two letters and more without a digit have plurals: `6s` is no number of sixes.
 pub(crate) fn other_forms(phrase: &str) -> Vec<String> {
-    let start = phrase
-        .char_indices()
-        .rev()
-        .take_while(|(_, c)| c.is_alphabetic())
-        .last()
-        .map_or(phrase.len(), |(at, _)| at);
-    let (before, word) = phrase.split_at(start);
-    if word.chars().count() < 2 || before.ends_with(|c: char| c.is_alphanumeric()) {
+    let Some((before, word)) = last_word(phrase) else {
         return Vec::new();
-    }
+    };
     let mut forms = plurals(word);
     forms.extend(singulars(word));
     forms.sort_unstable();
     forms.dedup();
     forms.retain(|form| form != word);
     forms.into_iter().map(|form| format!("{before}{form}")).collect()
+}
+
+/// What one of a phrase in lower case may be, where its last word ends like a plural.
+pub(super) fn singulars_of(phrase: &str) -> Vec<String> {
+    let Some((before, word)) = last_word(phrase) else {
+        return Vec::new();
+    };
+    let forms = singulars(word).into_iter().filter(|form| form != word);
+    forms.map(|form| format!("{before}{form}")).collect()
+}
+
+/// A phrase's last word and what stands before it, if such a word has plurals.
+fn last_word(phrase: &str) -> Option<(&str, &str)> {
+    let letters = phrase.char_indices().rev().take_while(|(_, c)| c.is_alphabetic());
+    let (before, word) = phrase.split_at(letters.last().map_or(phrase.len(), |(at, _)| at));
+    let bare = word.chars().count() < 2 || before.ends_with(|c: char| c.is_alphanumeric());
+    (!bare).then_some((before, word))
 }
 
 /// How many of a word may be spelt. Where spelling leaves it open (`scarves`, `roofs`), both.

@@ -11,6 +11,7 @@ use clip_index::{Figures, Options};
 
 use super::Cli;
 use super::args::{Compute, TableArgs, check_batch_size, note, print};
+use super::evaluate_concepts::{Asked, ConceptArgs, Wanted};
 use super::evaluate_page::{self, Shown};
 use super::failure::{Outcome, usage};
 use super::progress::Progress;
@@ -20,10 +21,14 @@ use super::rows::{Preparer, Refused, policed};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   clipzoo evaluate --model ./my-model --table valid.tsv
+  clipzoo evaluate --model ./my-model --table valid.tsv --concept-column category
   clipzoo evaluate --text-features t.safetensors --image-features i.safetensors --json
 
 A tie counts against. Row i of the texts belongs to row i of the pictures, and all rows of one product belong together
-where --item-column names it; --relevance says otherwise, in lines {\"query\": TEXT, \"items\": [IMAGE, …]}.")]
+where --item-column names it; --relevance says otherwise, in lines {\"query\": TEXT, \"items\": [IMAGE, …]}.
+
+With --concept-column the name of each concept is a query too, and the pictures that carry it are right: mean average
+precision and precision among the first 10, in percent.")]
 pub(crate) struct Args {
     /// The model: a directory or a weights file
     #[arg(long, value_name = "PATH", requires = "table")]
@@ -56,6 +61,8 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    concept_args: ConceptArgs,
+    #[command(flatten)]
     table_args: TableArgs,
     #[command(flatten)]
     compute: Compute,
@@ -74,11 +81,19 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     let options = Options::default().threads(threads);
     let (mut embedded, source) = match (&args.model, &args.table, &args.text_features, &args.image_features) {
         (Some(model), Some(file), ..) => {
+            let wanted = args.concept_args.read(&args.table_args, file)?;
             let table = Arc::new(args.table_args.open(file, Roles::Pairs)?);
-            let (embedded, rows) = embed(cli, &args, model, &table)?;
+            let (embedded, rows) = embed(cli, &args, model, &table, wanted)?;
             (embedded, Some((model, table, rows)))
         }
         (_, _, Some(texts), Some(images)) => {
+            if args.table_args.concept_column.is_some() {
+                let remedy = "give --model and --table";
+                return usage(
+                    "--concept-column asks for concepts, which feature files have none of",
+                    remedy,
+                );
+            }
             let texts = read_features(texts, feature_name(Modality::Text))?;
             let images = read_features(images, feature_name(Modality::Image))?;
             let (texts, images) = without_refused(texts, images, args.relevance.is_some())?;
@@ -87,6 +102,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
                     texts,
                     images,
                     relevance: Relevance::diagonal(),
+                    concepts: None,
                 },
                 None,
             )
@@ -108,13 +124,24 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         texts,
         images,
         relevance,
+        concepts,
     } = &embedded;
     let evaluation = evaluate(texts, images, relevance, options)?;
+    let found = concepts
+        .as_ref()
+        .map(|asked| asked.evaluate(images, options))
+        .transpose()?;
     if args.json {
-        let text = serde_json::to_string(&evaluation).map_err(|error| Error::internal(error.to_string()))?;
-        print(&text)?;
+        let mut object = serde_json::to_value(evaluation).map_err(|error| Error::internal(error.to_string()))?;
+        if let Some(found) = found {
+            object["concept_to_image"] = serde_json::json!(found);
+        }
+        print(&object.to_string())?;
     } else {
         print(&report(&evaluation, &chance(relevance, texts.len(), images.len())?))?;
+        if let (Some(asked), Some(found)) = (concepts, found) {
+            print(&asked.report(&found)?)?;
+        }
     }
     // Behind the figures, so that a page that cannot be written does not cost them.
     if let (Some(path), Some((model, table, rows))) = (&args.page, &source) {
@@ -139,6 +166,7 @@ struct Embedded {
     texts: Embeddings,
     images: Embeddings,
     relevance: Relevance,
+    concepts: Option<Asked>,
 }
 
 /// A short table of both directions, against chance.
@@ -174,7 +202,13 @@ fn report(evaluation: &Evaluation, chance: &Evaluation) -> String {
 }
 
 /// Embeds a table; also gives the numbers of its good rows.
-fn embed(cli: &Cli, args: &Args, model: &Path, table: &Arc<Table>) -> Outcome<(Embedded, Vec<usize>)> {
+fn embed(
+    cli: &Cli,
+    args: &Args,
+    model: &Path,
+    table: &Arc<Table>,
+    wanted: Option<Wanted>,
+) -> Outcome<(Embedded, Vec<usize>)> {
     let model = super::args::Model {
         model: model.to_owned(),
         context_length: args.context_length,
@@ -207,10 +241,14 @@ fn embed(cli: &Cli, args: &Args, model: &Path, table: &Arc<Table>) -> Outcome<(E
     }
     let good: Vec<usize> = (0..table.rows()).filter(|&row| !refused.contains(row as u64)).collect();
     let relevance = relevance(args, table, &good)?;
+    let concepts = wanted
+        .map(|wanted| wanted.ask(&pipeline, &good, args.batch_size))
+        .transpose()?;
     let embedded = Embedded {
         texts: pick(kept.texts, &good)?,
         images: pick(kept.images, &good)?,
         relevance,
+        concepts,
     };
     Ok((embedded, good))
 }

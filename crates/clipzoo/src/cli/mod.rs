@@ -1,7 +1,9 @@
 //! The command line: one file a command, one [`Cli`] that a third party extends.
 
 mod args;
+mod concepts;
 mod evaluate;
+mod evaluate_concepts;
 mod evaluate_page;
 mod failure;
 mod inputs;
@@ -98,6 +100,7 @@ impl Cli {
             Command::Predict(args) => predict::run(self, args),
             Command::Tokenize(args) => tokenize::run(self, args),
             Command::Preprocess(args) => preprocess::run(self, args),
+            Command::Concepts(args) => concepts::run(args),
             Command::Inspect(args) => inspect::run(self, args),
             Command::Models(args) => models::run(self, args),
         }
@@ -130,6 +133,8 @@ enum Command {
     Tokenize(tokenize::Args),
     /// Show the pixels that the model sees
     Preprocess(preprocess::Args),
+    /// Propose a list of concept phrases from a table's titles
+    Concepts(concepts::Args),
     /// Say what is in a checkpoint
     Inspect(inspect::Args),
     /// List what this program knows, and whether CUDA is there
@@ -143,7 +148,7 @@ impl Command {
             Self::Train(_) => true,
             Self::Evaluate(args) => args.runs_long(),
             Self::Predict(args) => args.runs_long(),
-            Self::Tokenize(_) | Self::Preprocess(_) | Self::Inspect(_) | Self::Models(_) => false,
+            Self::Tokenize(_) | Self::Preprocess(_) | Self::Concepts(_) | Self::Inspect(_) | Self::Models(_) => false,
         }
     }
 }

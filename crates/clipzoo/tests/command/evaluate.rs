@@ -2,7 +2,7 @@
 
 use clipzoo::clip_core::serde_json::json;
 
-use super::support::{Folder, SCHEMA, small_model, table, tensors};
+use super::support::{Ended, Folder, SCHEMA, floats, small_model, table, tensors};
 
 #[test]
 fn a_tie_counts_against() {
@@ -146,4 +146,144 @@ fn a_page_that_cannot_be_written_does_not_cost_the_figures() {
     ));
     assert!(said.stdout.contains("text to image"), "{}", said.stdout);
     said.failed();
+}
+
+/// Against the definition, from the features that `predict` writes.
+#[test]
+fn concepts_are_queries_where_a_column_names_them() {
+    let folder = Folder::new();
+    small_model(&folder, "model");
+    // Pictures of rows i and i + 3 are of one hue.
+    let carried = |row: usize| [["red", "green", "blue"][row % 3], ["shoe", "bag"][row % 2]];
+    let rows: String = table(0..24)
+        .lines()
+        .enumerate()
+        .map(|(row, line)| format!("{line}\t{}\n", carried(row).join("|")))
+        .collect();
+    folder.write("t.tsv", rows);
+    let schema = "--schema text:str:1,image:str:1,kind:str:1";
+    let line = format!("evaluate --model model --table t.tsv {schema} --threads 1");
+    let plain = folder.run(&format!("{line} --json")).json();
+    let with = folder.run(&format!("{line} --concept-column kind --json")).json();
+    for direction in ["text_to_image", "image_to_text"] {
+        assert_eq!(with[direction], plain[direction]);
+    }
+    let found = &with["concept_to_image"];
+    let keys: Vec<&String> = found.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["queries", "gallery", "map", "precision@10"]);
+    assert_eq!((&found["queries"], &found["gallery"]), (&json!(5), &json!(24)));
+
+    folder.write(
+        "names.txt",
+        "a red thing\na green thing\na blue thing\na shoe thing\na bag thing\n",
+    );
+    folder
+        .run(&format!(
+            "predict --model model --table t.tsv {schema} --output f.safetensors --threads 1"
+        ))
+        .ok();
+    folder
+        .run("predict --model model --texts names.txt --output n.safetensors --threads 1")
+        .ok();
+    let (_, images) = floats(&folder.read("f.safetensors"), "image_features");
+    let (_, names) = floats(&folder.read("n.safetensors"), "text_features");
+    let naive = |wanted: &[&str]| {
+        let (mut sum, mut first) = (0.0, 0.0);
+        for name in wanted {
+            let query = ["red", "green", "blue", "shoe", "bag"]
+                .iter()
+                .position(|other| other == name)
+                .unwrap();
+            let score = |row: usize| -> f64 {
+                (0..8)
+                    .map(|i| f64::from(names[query * 8 + i]) * f64::from(images[row * 8 + i]))
+                    .sum()
+            };
+            let right = |row: usize| carried(row).contains(name);
+            let mut order: Vec<usize> = (0..24).collect();
+            order.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(right(a).cmp(&right(b))));
+            let places: Vec<usize> = (0..24).filter(|&place| right(order[place])).collect();
+            let at = |(found, place): (usize, &usize)| (found + 1) as f64 / (place + 1) as f64;
+            sum += places.iter().enumerate().map(at).sum::<f64>() / places.len() as f64;
+            first += places.iter().filter(|place| **place < 10).count() as f64 / 10.0;
+        }
+        [100.0 * sum / wanted.len() as f64, 100.0 * first / wanted.len() as f64]
+    };
+    let templated = format!("{line} --concept-column kind --json");
+    let got = |more: &[&str]| {
+        let mut command = folder.command(&templated);
+        command.args(["--concept-template", "a {} thing"]).args(more);
+        let found = Ended::of(&templated, command.output().unwrap()).json()["concept_to_image"].clone();
+        (
+            found["queries"].clone(),
+            ["map", "precision@10"].map(|figure| found[figure].as_f64().unwrap()),
+        )
+    };
+    let close = |left: [f64; 2], right: [f64; 2]| left.iter().zip(right).all(|(a, b)| (a - b).abs() < 1e-6);
+    let (queries, figures) = got(&[]);
+    let wanted = naive(&["red", "green", "blue", "shoe", "bag"]);
+    assert!(queries == 5 && close(figures, wanted), "{figures:?} {wanted:?}");
+    // Twelve pictures carry `shoe`, eight a colour.
+    let (queries, figures) = got(&["--concept-min", "9"]);
+    assert!(queries == 2 && close(figures, naive(&["shoe", "bag"])));
+    folder.write("only.txt", "# mine\nblue\nhat\n");
+    let (queries, figures) = got(&["--concepts-file", "only.txt"]);
+    assert!(queries == 1 && close(figures, naive(&["blue"])));
+
+    let report = folder.run(&format!("{line} --concept-column kind --concepts-file only.txt"));
+    assert!(
+        report
+            .stderr
+            .contains("only.txt: no picture carries 1 of its 2 concepts"),
+        "{}",
+        report.stderr
+    );
+    let report = report.ok();
+    assert!(
+        report.contains("1 concepts\n") && report.contains("concept to image"),
+        "{report}"
+    );
+    let message = folder
+        .run(&format!("{line} --concept-column kind --concept-min 13"))
+        .failed();
+    assert_eq!(
+        message,
+        "t.tsv, column `kind`: no concept is carried by 13 pictures or more; check the column, --concepts-file and --concept-min"
+    );
+    folder
+        .run(&format!("{line} --concept-column kind --concept-template name"))
+        .misused();
+    folder.run(&format!("{line} --concept-min 2")).refused();
+    let features = "evaluate --text-features f.safetensors --image-features f.safetensors --concept-column kind";
+    assert!(folder.run(features).misused().contains("--concept-column"));
+}
+
+#[test]
+fn codes_are_asked_for_by_their_names() {
+    let folder = Folder::new();
+    small_model(&folder, "model");
+    let rows = |codes: [&str; 3]| -> String {
+        let lines = table(0..12);
+        let row = |(row, line): (usize, &str)| format!("{line}\t{}\n", codes[row % 3]);
+        lines.lines().enumerate().map(row).collect()
+    };
+    folder.write("codes.tsv", rows(["c1", "c2", "c3"]));
+    folder.write("names.tsv", rows(["red", "green", "blue"]));
+    folder.write("table.tsv", "c1\tred\nc2\tgreen\nc3\tblue\n");
+    let run = |line: &str| {
+        let schema = "--schema text:str:1,image:str:1,kind:str:1 --concept-column kind --threads 1";
+        folder
+            .run(&format!("evaluate --model model {schema} --json {line}"))
+            .json()
+    };
+    let named = run("--table codes.tsv --concept-names table.tsv");
+    assert_eq!(named, run("--table names.tsv"));
+    folder.write("only.txt", "c2\n");
+    folder.write("only-names.txt", "green\n");
+    let one = run("--table codes.tsv --concept-names table.tsv --concepts-file only.txt");
+    assert_eq!(one["concept_to_image"]["queries"], 1);
+    assert_eq!(
+        one,
+        run("--table codes.tsv --concept-names table.tsv --concepts-file only-names.txt")
+    );
 }

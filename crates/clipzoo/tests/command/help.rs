@@ -2,12 +2,13 @@
 
 use super::support::Folder;
 
-const COMMANDS: [&str; 7] = [
+const COMMANDS: [&str; 8] = [
     "train",
     "evaluate",
     "predict",
     "tokenize",
     "preprocess",
+    "concepts",
     "inspect",
     "models",
 ];

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests may unwrap and print")]
 
 mod bad_input;
+mod concepts;
 mod evaluate;
 mod help;
 mod memory;
