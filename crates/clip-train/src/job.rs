@@ -67,7 +67,7 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
     let compute = compute(&config);
     let bad_rows = bad_rows(&config);
     let rejects = Arc::new(Mutex::new(Rejects::beside(run.path())));
-    let views = Arc::new(Views::new(&config.augmentation));
+    let views = Arc::new(Views::new(&config.augmentation, config.text_augmentation.open()?));
     let mut stores = Stores::default();
     // A finished run has nothing to compute; the trainer says so.
     if !run.finished(&config) {
@@ -102,6 +102,13 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
     }
     let device = model.logit_scale().device();
     let needs = Objectives::build(&config.objectives, zoo, &model.shape(), config.seed, device)?.needs();
+    if needs.text_views > 1 && stores.text.is_some() {
+        let note = "the text tower is locked and its features are kept, so a text that comes again in another view comes \
+                    unchanged; `enabled = false` under [cache] encodes changed ones";
+        observers
+            .iter_mut()
+            .try_for_each(|observer| observer.observe(&Event::Note(note)))?;
+    }
     let evaluation = valid.map(|table| ValidTable {
         table,
         reading: reading.clone(),

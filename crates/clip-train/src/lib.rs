@@ -37,7 +37,7 @@ pub use checkpoint::{Best, Checkpoint, RunState};
 pub use clip::clip_gradients;
 pub use config::{
     Augmentation, BadRows, CacheConfig, Compute, DataConfig, Environment, EvaluationConfig, Every, JoinConfig,
-    LoraConfig, RunConfig,
+    LoraConfig, RunConfig, TextAugmentation,
 };
 pub use evaluate::{Embedded, Evaluation, Figure, figures};
 pub use groups::NoDecay;

@@ -1,7 +1,7 @@
-//! Changed views of pictures.
+//! Changed views of pictures and of texts.
 
 use clip_core::{Id, Image};
-use clip_data::Augment;
+use clip_data::{Augment, TextAugment};
 
 use crate::config::Augmentation;
 
@@ -12,16 +12,18 @@ pub(crate) struct Views {
     kept: usize,
     /// What identifies the bounds.
     id: u64,
+    texts: TextAugment,
 }
 
 impl Views {
-    pub(crate) fn new(settings: &Augmentation) -> Self {
+    pub(crate) fn new(settings: &Augmentation, texts: TextAugment) -> Self {
         let bounds = settings.bounds();
         let changes = !settings.is_plain();
         Self {
             id: Id::of(&format!("augmentation 1: {bounds:?}")).0,
             bounds,
             changes,
+            texts,
             // Views that would not differ are one.
             kept: if changes { settings.views } else { 1 },
         }
@@ -45,5 +47,10 @@ impl Views {
     /// A picture changed by chance, as `draw` decides.
     pub(crate) fn change(&self, image: &Image, draw: u64) -> Image {
         self.bounds.apply(image, draw)
+    }
+
+    /// A text changed by chance, as `draw` decides.
+    pub(crate) fn change_text(&self, text: &str, draw: u64) -> String {
+        self.texts.apply(text, draw)
     }
 }

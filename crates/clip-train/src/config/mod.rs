@@ -4,6 +4,7 @@ mod adapters;
 mod data;
 mod every;
 mod read;
+mod texts;
 mod write;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::schedule::Schedule;
 pub use adapters::LoraConfig;
 pub use data::{Augmentation, BadRows, DataConfig, Environment};
 pub use every::Every;
+pub use texts::TextAugmentation;
 pub(crate) use write::HEADER;
 
 /// The type that linear layers compute in.
@@ -193,6 +195,8 @@ pub struct RunConfig {
     pub data: DataConfig,
     /// Views of pictures.
     pub augmentation: Augmentation,
+    /// Further views of texts.
+    pub text_augmentation: TextAugmentation,
     /// Features of locked towers.
     pub cache: CacheConfig,
     /// How the run is evaluated.
@@ -238,6 +242,7 @@ impl Default for RunConfig {
             join: JoinConfig::default(),
             data: DataConfig::default(),
             augmentation: Augmentation::default(),
+            text_augmentation: TextAugmentation::default(),
             cache: CacheConfig::default(),
             evaluation: EvaluationConfig::default(),
             objectives: ObjectiveTables::from([("info_nce".to_owned(), serde_json::Map::new())]),
@@ -339,6 +344,7 @@ impl RunConfig {
             return Err(Error::invalid(*what).remedy("correct it in run.toml or by its flag"));
         }
         self.lora.as_ref().map_or(Ok(()), LoraConfig::check)?;
+        self.text_augmentation.check()?;
         self.augmentation.check()
     }
 

@@ -57,6 +57,17 @@ impl Purpose {
         (below(first, pair.texts.len()) + view) % pair.texts.len().max(1)
     }
 
+    /// What decides how the text of view number `view` is changed; `None` where it stays as it is: each of the pair's texts
+    /// does so once before one of them comes again.
+    pub(crate) fn text_change(self, pair: &Pair, view: usize) -> Option<u64> {
+        match self {
+            Self::Train { seed: run, epoch } if view >= pair.texts.len() => {
+                Some(seed(run ^ view as u64, Draw::Augment, epoch, !pair.key.0))
+            }
+            _ => None,
+        }
+    }
+
     /// The concept of a pair whose name stands in for its text: one of its own, in so large a share of the pairs that carry
     /// any.
     pub(crate) fn caption(self, pair: &Pair, share: f64) -> Option<&Concept> {
@@ -130,6 +141,21 @@ mod tests {
         // A third of 1,200 each, give or take five deviations.
         assert!(counts.iter().all(|count| (305..495).contains(count)), "{counts:?}");
         assert!(Purpose::Plain.caption(&pair, 1.0).is_none());
+    }
+
+    #[test]
+    fn a_text_is_changed_when_it_comes_again() {
+        let (one, other) = (
+            Purpose::Train { seed: 3, epoch: 1 },
+            Purpose::Train { seed: 3, epoch: 2 },
+        );
+        assert!((0..3).all(|view| one.text_change(&pair(9), view).is_none()));
+        let draws: HashSet<_> = [one, other]
+            .iter()
+            .flat_map(|purpose| [3, 4].map(|view| purpose.text_change(&pair(9), view).unwrap()))
+            .collect();
+        assert_eq!(draws.len(), 4);
+        assert_eq!(Purpose::Plain.text_change(&pair(9), 5), None);
     }
 
     #[test]

@@ -66,11 +66,7 @@ impl Reading {
 
     /// Ids of a text.
     pub(crate) fn ids(&self, pair: &Pair, which: usize) -> Result<Vec<u32>> {
-        let text = pair
-            .texts
-            .get(which)
-            .ok_or_else(|| Error::invalid("the row has no text"))?;
-        self.text_ids(text)
+        self.text_ids(text(pair, which)?)
     }
 
     /// Ids of any text: a pair's, or a concept's name.
@@ -82,6 +78,11 @@ impl Reading {
         }
         Ok(ids)
     }
+}
+
+fn text(pair: &Pair, which: usize) -> Result<&str> {
+    let text = pair.texts.get(which).map(AsRef::as_ref);
+    text.ok_or_else(|| Error::invalid("the row has no text"))
 }
 
 /// A feature that should have been computed before the first step.
@@ -115,16 +116,25 @@ impl PrepareInputs {
         }
     }
 
+    /// The text of a view. A name stands in as it is; a pair's text that comes again is changed, but where features are
+    /// kept it comes again as it is: only texts as they stand were encoded.
     fn text(&self, pair: &Pair, name: Option<&str>, view: usize) -> Result<Taken<Vec<u32>>> {
-        let ids = match name {
-            Some(name) => self.reading.text_ids(name)?,
-            None => self.reading.ids(pair, self.purpose.text(pair, view))?,
+        let (plain, change) = match name {
+            Some(name) => (name, None),
+            None => (
+                text(pair, self.purpose.text(pair, view))?,
+                self.purpose.text_change(pair, view),
+            ),
         };
         let Some(store) = &self.stores.text else {
-            return Ok(Taken::Raw(ids));
+            let changed = change.map(|draw| self.views.change_text(plain, draw));
+            return self
+                .reading
+                .text_ids(changed.as_deref().unwrap_or(plain))
+                .map(Taken::Raw);
         };
         store
-            .get(text_content(&ids))?
+            .get(text_content(&self.reading.text_ids(plain)?))?
             .map(Taken::Pooled)
             .ok_or_else(|| missing("text"))
     }

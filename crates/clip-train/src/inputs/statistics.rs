@@ -85,7 +85,10 @@ pub(crate) fn standardise(
     let prepare = PrepareInputs {
         reading: reading.clone(),
         stores: stores.clone(),
-        views: Arc::new(Views::new(&crate::config::Augmentation::default())),
+        views: Arc::new(Views::new(
+            &crate::config::Augmentation::default(),
+            clip_data::TextAugment::default(),
+        )),
         purpose: Purpose::Plain,
         wanted: [usize::from(images), usize::from(texts)],
         caption_share: 0.0,

@@ -9,7 +9,9 @@ use clip_data::{ClipTransform, Columns, Decoder, Table, TableOptions, TransformC
 use clip_nn::DualEncoder;
 use clip_nn::clip_core::{PairTable, Result, TokenBatch, Tokenizer, Vocabulary};
 use clip_nn::tch::Kind;
-use clip_train::{Augmentation, BadRows, Every, Existing, Job, Reading, RunConfig, RunDir, Trained, train};
+use clip_train::{
+    Augmentation, BadRows, Every, Existing, Job, Reading, RunConfig, RunDir, TextAugmentation, Trained, train,
+};
 use serde_json::{Value, json};
 
 use crate::tiny::{Told, Writer, fresh, model, open, weights, zoo};
@@ -457,4 +459,40 @@ fn a_projection_that_standardises_takes_its_statistics_from_the_training_pairs()
     );
     let after = weights(&setting.path("run/last/model.safetensors"));
     assert!(after["text_projection.mean"].equal(&kept["text_projection.mean"]));
+}
+
+#[test]
+fn a_text_that_comes_again_is_changed_but_for_kept_features() {
+    let mut setting = Setting::new();
+    let mut run = |name: &str, changed: bool, lock: &[&str], cache: bool, workers: usize| {
+        let mut config = RunConfig {
+            lock: lock.iter().map(|&name| name.to_owned()).collect(),
+            objectives: [("multi_view".to_owned(), serde_json::Map::new())].into(),
+            // Dropped words, since swapped ones change nothing for a tower that takes their mean.
+            text_augmentation: TextAugmentation {
+                swap: 0.0,
+                drop: if changed { 0.5 } else { 0.0 },
+                synonyms: None,
+            },
+            ..config()
+        };
+        config.cache.enabled = cache;
+        setting.workers = workers;
+        let (trained, told) = setting.run(name, &config, Existing::Refuse, model(0.0));
+        trained.unwrap();
+        let note = told
+            .lines()
+            .iter()
+            .any(|line| line.contains("comes again in another view"));
+        (setting.outcome(name), note)
+    };
+    let (changed, note) = run("changed", true, &[], true, 1);
+    assert!(!note);
+    assert!(run("five", true, &[], true, 5).0 == changed);
+    assert!(run("plain", false, &[], true, 1).0 != changed);
+    let (kept, note) = run("kept", true, &["text"], true, 1);
+    assert!(note);
+    assert!(run("kept_plain", false, &["text"], true, 1).0 == kept);
+    let (encoded, note) = run("encoded", true, &["text"], false, 1);
+    assert!(!note && encoded != kept);
 }
