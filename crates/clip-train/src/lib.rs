@@ -45,8 +45,9 @@ pub use inputs::Reading;
 pub use job::{Job, Trained, train};
 pub use masking::{Masked, mask};
 pub use objectives::{
-    Anchors, ConceptPrototypes, ConceptPrototypesConfig, InfoNce, InfoNceConfig, MaskedLanguage, MaskedLanguageConfig,
-    MultiView, ObjectiveTables, Objectives, SameItem, Sigmoid, SigmoidConfig, SimSiam, SimSiamConfig, register,
+    Anchors, ConceptPrototypes, ConceptPrototypesConfig, Directions, InfoNce, InfoNceConfig, MaskedLanguage,
+    MaskedLanguageConfig, MultiView, NearestNeighbour, NearestNeighbourConfig, ObjectiveTables, Objectives, SameItem,
+    Sigmoid, SigmoidConfig, SimSiam, SimSiamConfig, register,
 };
 pub use observers::{JsonLines, TensorBoard, Terminal};
 pub use optimizer::{Optimizer, OptimizerConfig};

@@ -5,6 +5,7 @@ mod concept_prototypes;
 mod info_nce;
 mod masked_language;
 mod multi_view;
+mod nearest_neighbour;
 #[cfg(test)]
 mod parity;
 mod sigmoid;
@@ -27,6 +28,7 @@ pub use concept_prototypes::{Anchors, ConceptPrototypes, ConceptPrototypesConfig
 pub use info_nce::{InfoNce, InfoNceConfig};
 pub use masked_language::{MaskedLanguage, MaskedLanguageConfig};
 pub use multi_view::MultiView;
+pub use nearest_neighbour::{Directions, NearestNeighbour, NearestNeighbourConfig};
 pub use sigmoid::{Sigmoid, SigmoidConfig};
 pub use sim_siam::{SimSiam, SimSiamConfig};
 
@@ -35,6 +37,7 @@ pub fn register(zoo: &mut Zoo) -> Result<()> {
     zoo.objective::<InfoNce>()?;
     zoo.objective::<Sigmoid>()?;
     zoo.objective::<ConceptPrototypes>()?;
+    zoo.objective::<NearestNeighbour>()?;
     zoo.objective::<MultiView>()?;
     zoo.objective::<SimSiam>()?;
     zoo.objective::<MaskedLanguage>()?;
