@@ -72,7 +72,7 @@ impl BatchStream for Rest<'_> {
                 taken: 8 * self.1,
                 state: Value::Null,
             },
-            refused: 0,
+            ..Batch::default()
         }))
     }
 }
@@ -112,6 +112,7 @@ fn train(schedule: Schedule, micro_batch: usize) -> Outcome {
         ..RunConfig::default()
     };
     let parts = Parts {
+        names: None,
         model: loaded.model,
         writer: Box::new(loaded.writer),
         source: Box::new(Batches(tensors(&fixture("batches.safetensors")))),

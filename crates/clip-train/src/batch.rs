@@ -1,11 +1,14 @@
 //! Batches as a step takes them, and where they come from.
 
-use clip_core::{Error, Id, Position, Result};
-use clip_nn::tch::Tensor;
-use clip_nn::{ImageInput, TextInput, Tokens, door};
+use std::ops::Range;
 
-/// Pairs ready for the towers: every list and every input has a row a pair.
-#[derive(Debug)]
+use clip_core::{Concept, Error, Id, Origin, Position, Result};
+use clip_nn::tch::Tensor;
+use clip_nn::{ImageInput, TeacherFeatures, TextInput, Tokens, door};
+
+/// Pairs ready for the towers: every list and every input has a row a pair. The default is no pairs; start from it, since
+/// later needs add fields.
+#[derive(Debug, Default)]
 pub struct Batch {
     /// Pictures, one entry a view.
     pub images: Vec<ImageInput>,
@@ -21,10 +24,64 @@ pub struct Batch {
     pub captions: Vec<Option<Id>>,
     /// The pairs' weights in the loss.
     pub weights: Vec<f32>,
+    /// The texts with tokens masked, where an objective asks for it.
+    pub masked: Option<MaskedTokens>,
+    /// What a teacher makes of the pairs, where an objective asks for it.
+    pub teacher: Option<TeacherFeatures>,
+    /// Names of the concepts in `concepts`, each once, ascending by id.
+    pub names: Vec<Concept>,
+    /// Where each pair came from, for messages.
+    pub origins: Vec<Origin>,
     /// Where the source stands behind this batch.
     pub position: Position,
     /// Rows refused on the way to this batch.
     pub refused: u64,
+}
+
+/// Texts of a batch with tokens masked.
+#[derive(Debug)]
+pub struct MaskedTokens {
+    /// The texts, masked: `[batch, tokens]`.
+    pub tokens: Tokens,
+    /// The masked places, `row · tokens + token`, ascending.
+    pub places: Vec<i64>,
+    /// The ids that stood there, `[places]`, i64.
+    pub targets: Tensor,
+}
+
+impl MaskedTokens {
+    /// Whether no token is masked.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    fn width(&self) -> i64 {
+        self.tokens.ids.size().get(1).copied().unwrap_or(0)
+    }
+
+    /// Which of the places lie in rows `start..start + length`.
+    pub(crate) fn places_of(&self, start: i64, length: i64) -> Range<usize> {
+        let width = self.width();
+        let before = |row: i64| self.places.partition_point(|&place| place < row * width);
+        before(start)..before(start + length)
+    }
+
+    /// Rows `start..start + length`, and the places in them counted from their first token.
+    pub(crate) fn narrow(&self, start: i64, length: i64) -> Result<(Tokens, Tensor)> {
+        let width = self.width();
+        let places: Vec<i64> = self.places[self.places_of(start, length)]
+            .iter()
+            .map(|place| place - start * width)
+            .collect();
+        let Tokens { ids, mask } = &self.tokens;
+        door(|| {
+            let tokens = Tokens {
+                ids: ids.narrow(0, start, length),
+                mask: mask.narrow(0, start, length),
+            };
+            (tokens, Tensor::from_slice(&places).to_device(ids.device()))
+        })
+    }
 }
 
 /// Gives the batches of an epoch. Implemented over a loader, and by tests in memory.
@@ -82,7 +139,7 @@ fn image_rows(input: &ImageInput) -> i64 {
     }
 }
 
-fn text_rows(input: &TextInput) -> i64 {
+pub(crate) fn text_rows(input: &TextInput) -> i64 {
     match input {
         TextInput::Tokens(tokens) => tokens.ids.size().first().copied().unwrap_or(0),
         TextInput::Pooled(rows) => rows.size().first().copied().unwrap_or(0),

@@ -2,7 +2,8 @@
 //!
 //! `DIR/checkpoints/step_N/` holds `model/` (a loadable model directory, as the writer wrote it, adapters left out),
 //! `optimizer.safetensors` (AdamW's averages; parameters of the objectives' own under `objectives/`, adapters under
-//! `adapters/`), and `state.json` (where the run stands, and
+//! `adapters/`), `queue.safetensors` and `concepts.safetensors` where the run has a feature queue and encodes names of
+//! concepts, and `state.json` (where the run stands, and
 //! length and SHA-256 of every other file). No state of a random generator is kept: every draw is seeded by what it is for.
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use clip_nn::tch::{Device, Kind, Tensor};
 use clip_nn::{DualEncoder, ModelWriter, door};
 use safetensors::{Dtype, View};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::config::RunConfig;
@@ -58,6 +60,12 @@ pub struct RunState {
     pub refused: u64,
     /// The resolved settings, as TOML.
     pub config: String,
+    /// What the feature queue keeps beside its tensors; null in a run without one.
+    #[serde(default)]
+    pub queue: Value,
+    /// Names of concepts, and what else is kept of them; null in a run that encodes none.
+    #[serde(default)]
+    pub concepts: Value,
 }
 
 /// A file of a checkpoint.
@@ -143,22 +151,36 @@ impl Checkpoint {
         })
     }
 
-    /// The saved tensors of optimizer and objectives.
-    pub(crate) fn tensors(&self, device: Device) -> Result<HashMap<String, Tensor>> {
-        let file = TensorFile::open(self.path.join(TENSORS))?;
+    /// The tensors of one of its files, on a device.
+    pub(crate) fn tensors(&self, file: &str, device: Device) -> Result<HashMap<String, Tensor>> {
+        let file = TensorFile::open(self.path.join(file))?;
         let mut tensors = HashMap::new();
         for name in file.names() {
             let shape: Vec<i64> = file.shape(&name)?.iter().map(|&n| n as i64).collect();
             let rows = shape.first().map_or(1, |&n| n as usize);
-            let values = file.floats(&name, 0..rows)?;
-            let tensor = door(|| Tensor::from_slice(&values).view(shape.as_slice()).to_device(device))?;
+            let tensor = if file.is_whole(&name)? {
+                let values = file.integers(&name, 0..rows)?;
+                door(|| Tensor::from_slice(&values))?
+            } else {
+                let values = file.floats(&name, 0..rows)?;
+                door(|| Tensor::from_slice(&values))?
+            };
+            let tensor = door(|| tensor.view(shape.as_slice()).to_device(device))?;
             tensors.insert(name, tensor);
         }
         Ok(tensors)
     }
 }
 
-const TENSORS: &str = "optimizer.safetensors";
+/// AdamW's averages, and the parameters of objectives.
+pub(crate) const OPTIMIZER: &str = "optimizer.safetensors";
+/// The feature queue.
+pub(crate) const QUEUE: &str = "queue.safetensors";
+/// The bank of concept names.
+pub(crate) const CONCEPTS: &str = "concepts.safetensors";
+
+/// Tensors of a file by name.
+pub(crate) type Named = Vec<(String, Tensor)>;
 
 /// The checkpoints of a run: `DIR/checkpoints`.
 #[derive(Debug, Clone)]
@@ -227,7 +249,7 @@ impl Checkpoints {
     pub(crate) fn write(
         &self,
         state: &RunState,
-        tensors: Vec<(String, Tensor)>,
+        tensors: Vec<(&str, Named)>,
         model: &DualEncoder,
         writer: &dyn ModelWriter,
     ) -> Result<PathBuf> {
@@ -240,7 +262,9 @@ impl Checkpoints {
         model
             .parameters()
             .without_adapters(|| writer.write(model, &model_folder))?;
-        write_tensors(tensors, &inside.join(TENSORS))?;
+        for (name, tensors) in tensors {
+            write_tensors(tensors, &inside.join(name))?;
+        }
         let mut sums = BTreeMap::new();
         for (path, name) in folder::files(inside).map_err(|error| Error::io("read", inside, error))? {
             sums.insert(name, sum_of(&path).map_err(|error| Error::io("read", &path, error))?);
@@ -302,7 +326,10 @@ struct Saved {
 
 impl View for &Saved {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        match self.tensor.kind() {
+            Kind::Int64 => Dtype::I64,
+            _ => Dtype::F32,
+        }
     }
 
     fn shape(&self) -> &[usize] {
@@ -311,14 +338,21 @@ impl View for &Saved {
 
     fn data(&self) -> Cow<'_, [u8]> {
         let values = self.tensor.to_device(Device::Cpu).contiguous();
-        let mut floats = vec![0f32; values.numel()];
-        let length = floats.len();
-        values.copy_data(&mut floats, length);
-        Cow::Owned(floats.iter().flat_map(|value| value.to_le_bytes()).collect())
+        let length = values.numel();
+        Cow::Owned(if self.tensor.kind() == Kind::Int64 {
+            let mut integers = vec![0i64; length];
+            values.copy_data(&mut integers, length);
+            integers.iter().flat_map(|value| value.to_le_bytes()).collect()
+        } else {
+            let mut floats = vec![0f32; length];
+            values.copy_data(&mut floats, length);
+            floats.iter().flat_map(|value| value.to_le_bytes()).collect()
+        })
     }
 
     fn data_len(&self) -> usize {
-        4 * self.shape.iter().product::<usize>()
+        let size = if self.tensor.kind() == Kind::Int64 { 8 } else { 4 };
+        size * self.shape.iter().product::<usize>()
     }
 }
 
@@ -327,14 +361,17 @@ fn write_tensors(tensors: Vec<(String, Tensor)>, path: &Path) -> Result<()> {
         .into_iter()
         .map(|(name, tensor)| {
             let shape = tensor.size().iter().map(|&n| n as usize).collect();
-            let tensor = tensor.detach().to_kind(Kind::Float);
+            let tensor = match tensor.kind() {
+                Kind::Int64 => tensor.detach(),
+                _ => tensor.detach().to_kind(Kind::Float),
+            };
             (name, Saved { tensor, shape })
         })
         .collect();
     let views = saved.iter().map(|(name, saved)| (name.as_str(), saved));
     door(|| safetensors::serialize_to_file(views, None, path))?.map_err(|error| match error {
         safetensors::SafeTensorError::IoError(error) => Error::io("write", path, error),
-        other => Error::internal(format!("the optimizer's state: {other}")).source(other),
+        other => Error::internal(format!("tensors of a checkpoint: {other}")).source(other),
     })
 }
 
@@ -345,7 +382,7 @@ mod tests {
     #[test]
     fn tensors_come_back_to_the_bit() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(TENSORS);
+        let path = folder.path().join(OPTIMIZER);
         let tensors = vec![
             (
                 "b/average".to_owned(),
@@ -353,6 +390,7 @@ mod tests {
             ),
             ("a/steps".to_owned(), Tensor::from(7f32)),
             ("c".to_owned(), Tensor::zeros([0, 3], (Kind::Float, Device::Cpu))),
+            ("ids".to_owned(), Tensor::from_slice(&[i64::MIN, -1, i64::MAX])),
         ];
         let kept: Vec<_> = tensors
             .iter()
@@ -363,8 +401,8 @@ mod tests {
             path: folder.path().to_owned(),
             state: state(7),
         };
-        let back = checkpoint.tensors(Device::Cpu).unwrap();
-        assert_eq!(back.len(), 3);
+        let back = checkpoint.tensors(OPTIMIZER, Device::Cpu).unwrap();
+        assert_eq!(back.len(), 4);
         for (name, tensor) in kept {
             assert_eq!(back[&name].size(), tensor.size());
             assert!(back[&name].equal(&tensor), "{name}");
@@ -382,6 +420,8 @@ mod tests {
             bad_steps: 0,
             refused: 0,
             config: String::new(),
+            queue: Value::Null,
+            concepts: Value::Null,
         }
     }
 

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use clip_core::{Event, InOrder, Observer, Order, PairTable, Result, Shuffle, UniqueBy};
+use clip_core::{ConceptSource, Error, Event, InOrder, Observer, Order, PairTable, Result, Shuffle, UniqueBy};
 use clip_data::{LastBatch, Rejects};
 use clip_nn::tch::Kind;
-use clip_nn::{DualEncoder, ModelWriter, Zoo};
+use clip_nn::{DualEncoder, ModelWriter, Needs, Zoo};
 
-use crate::config::{BadRows, Compute, RunConfig};
+use crate::config::{BadRows, Compute, ConceptSourceKind, RunConfig};
 use crate::groups::{lock, locked};
-use crate::inputs::Shapes;
-use crate::inputs::{Extent, Fill, Reading, Store, Stores, TableSource, ValidTable, fill, standardise, tower_id};
+use crate::inputs::{
+    Extent, Fill, Masking, Reading, Shapes, Store, Stores, TableSource, TemplateNames, ValidTable, WithConcepts, fill,
+    standardise, tower_id,
+};
 use crate::objectives::Objectives;
 use crate::run::RunDir;
 use crate::trainer::{Parts, Summary, Trainer};
@@ -29,6 +31,9 @@ pub struct Job {
     pub train: Arc<dyn PairTable>,
     /// The pairs to evaluate on; without them `best` is `last`.
     pub valid: Option<Arc<dyn PairTable>>,
+    /// What says which concepts a pair carries; without it pairs carry those of their table's column. See
+    /// [`ConceptsConfig::open`](crate::ConceptsConfig::open).
+    pub concepts: Option<Arc<dyn ConceptSource>>,
     /// The settings.
     pub config: RunConfig,
     /// Who is told what happens, beside metrics.jsonl and TensorBoard.
@@ -58,10 +63,16 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         reading,
         train,
         valid,
+        concepts,
         config,
         mut observers,
         run,
     } = job;
+    // Phrases are looked for and codes named where a pair is read, so that all behind it sees the same concepts.
+    let train: Arc<dyn PairTable> = match concepts {
+        Some(source) => Arc::new(WithConcepts { table: train, source }),
+        None => train,
+    };
     config.check()?;
     lock(model.parameters(), &config.lock)?;
     let compute = compute(&config);
@@ -109,6 +120,13 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
             .iter_mut()
             .try_for_each(|observer| observer.observe(&Event::Note(note)))?;
     }
+    check_concepts(&needs, &config)?;
+    let shapes = Shapes::of(&model);
+    let names = TemplateNames {
+        template: config.concepts.template.clone(),
+        tokenizer: Arc::clone(&reading.tokenizer),
+        shapes,
+    };
     let evaluation = valid.map(|table| ValidTable {
         table,
         reading: reading.clone(),
@@ -121,12 +139,16 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
     let source = TableSource {
         table: train,
         order: order(&config),
-        reading,
         stores,
         views,
         wanted: [needs.image_views, needs.text_views],
         caption_share: config.data.caption_share,
-        shapes: Shapes::of(&model),
+        masking: needs.masked_text.map(|share| Masking {
+            share,
+            vocabulary: reading.tokenizer.vocabulary(),
+        }),
+        reading,
+        shapes,
         seed: config.seed,
         batch: config.batch_size,
         last: if config.drop_last {
@@ -142,6 +164,7 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         writer,
         source: Box::new(source),
         evaluation: evaluation.map(|valid| Box::new(valid) as _),
+        names: Some(Box::new(names)),
         config,
         observers,
         run,
@@ -154,6 +177,22 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         _ => None,
     };
     Ok(Trained { summary, rejects })
+}
+
+/// An error where an objective looks at concepts and no source of them is named.
+fn check_concepts(needs: &Needs, config: &RunConfig) -> Result<()> {
+    let given = match config.concepts.source {
+        ConceptSourceKind::Column => config.data.concept_column.is_some(),
+        ConceptSourceKind::Phrases => true,
+        ConceptSourceKind::None => false,
+    };
+    if needs.concepts && !given {
+        return Err(
+            Error::invalid("an objective looks at the pairs' concepts, and nothing says which they carry")
+                .remedy("name their column (--concept-column), or a phrase list (concepts.phrases in run.toml)"),
+        );
+    }
+    Ok(())
 }
 
 fn compute(config: &RunConfig) -> Kind {

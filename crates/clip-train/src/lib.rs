@@ -13,6 +13,7 @@
 mod batch;
 mod checkpoint;
 mod clip;
+mod concepts;
 mod config;
 mod evaluate;
 mod folder;
@@ -32,12 +33,13 @@ mod step;
 mod trainer;
 mod views;
 
-pub use batch::{Batch, BatchSource, BatchStream};
+pub use batch::{Batch, BatchSource, BatchStream, MaskedTokens};
 pub use checkpoint::{Best, Checkpoint, RunState};
 pub use clip::clip_gradients;
+pub use concepts::NameReader;
 pub use config::{
-    Augmentation, BadRows, CacheConfig, Compute, DataConfig, Environment, EvaluationConfig, Every, JoinConfig,
-    LoraConfig, RunConfig, TextAugmentation,
+    Augmentation, BadRows, CacheConfig, Compute, ConceptSourceKind, ConceptsConfig, DataConfig, Environment,
+    EvaluationConfig, Every, JoinConfig, LoraConfig, RunConfig, TextAugmentation,
 };
 pub use evaluate::{Embedded, Evaluation, Figure, figures};
 pub use groups::NoDecay;
@@ -47,12 +49,12 @@ pub use masking::{Masked, mask};
 pub use objectives::{
     Anchors, ConceptPrototypes, ConceptPrototypesConfig, Directions, InfoNce, InfoNceConfig, MaskedLanguage,
     MaskedLanguageConfig, MultiView, NearestNeighbour, NearestNeighbourConfig, ObjectiveTables, Objectives, SameItem,
-    Sigmoid, SigmoidConfig, SimSiam, SimSiamConfig, register,
+    Sigmoid, SigmoidConfig, SimSiam, SimSiamConfig, TermValues, register,
 };
 pub use observers::{JsonLines, TensorBoard, Terminal};
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use queue::{QueueConfig, RingQueue};
 pub use run::{Existing, RunDir, Usage, is_usage};
 pub use schedule::Schedule;
-pub use step::{StepLoss, StepOptions, back_propagate};
+pub use step::{Beside, StepLoss, StepOptions, Stepped, back_propagate};
 pub use trainer::{Parts, Summary, Trainer};

@@ -10,6 +10,12 @@ pub(crate) enum Draw {
     Image(usize),
     /// The forward pass of one view of texts.
     Text(usize),
+    /// The forward pass of concept names.
+    Names,
+    /// The forward pass of masked texts.
+    Masked,
+    /// Which concepts are drawn for a step.
+    Concepts,
     /// Which text, which picture and which view of a pair an epoch sees.
     Choice,
     /// How a view of a picture is changed.
@@ -34,6 +40,9 @@ pub(crate) fn seed(run: u64, draw: Draw, first: u64, second: u64) -> u64 {
         Draw::Choice => u64::MAX,
         Draw::Augment => u64::MAX - 1,
         Draw::Caption => u64::MAX - 2,
+        Draw::Names => u64::MAX - 3,
+        Draw::Masked => u64::MAX - 4,
+        Draw::Concepts => u64::MAX - 5,
     };
     [draw, first, second]
         .into_iter()
@@ -56,6 +65,9 @@ mod tests {
             Draw::Choice,
             Draw::Augment,
             Draw::Caption,
+            Draw::Names,
+            Draw::Masked,
+            Draw::Concepts,
         ] {
             for (run, first, second) in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1)] {
                 assert!(seen.insert(seed(run, draw, first, second)));

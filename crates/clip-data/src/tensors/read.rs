@@ -66,6 +66,15 @@ impl TensorFile {
         self.info(name).map(|info| info.shape.as_slice())
     }
 
+    /// Whether an array holds whole numbers, to be read by [`integers`](Self::integers).
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn is_whole(&self, name: &str) -> Result<bool> {
+        let info = self.info(name)?;
+        Ok(matches!(info.dtype, Dtype::BOOL | Dtype::U8 | Dtype::I32 | Dtype::I64))
+    }
+
     /// Rows of an array of f32, f16, bf16 or f64, widened or rounded to f32: the entries `rows` of its first dimension.
     ///
     /// # Errors

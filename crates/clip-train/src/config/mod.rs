@@ -1,6 +1,7 @@
 //! Everything a run can be told, as run.toml and the command's flags say it.
 
 mod adapters;
+mod concepts;
 mod data;
 mod every;
 mod read;
@@ -19,9 +20,11 @@ use serde_json::{Map, Value};
 use crate::groups::NoDecay;
 use crate::objectives::{self, ObjectiveTables};
 use crate::optimizer::OptimizerConfig;
+use crate::queue::QueueConfig;
 use crate::schedule::Schedule;
 
 pub use adapters::LoraConfig;
+pub use concepts::{ConceptSourceKind, ConceptsConfig};
 pub use data::{Augmentation, BadRows, DataConfig, Environment};
 pub use every::Every;
 pub use texts::TextAugmentation;
@@ -193,6 +196,10 @@ pub struct RunConfig {
     pub join: JoinConfig,
     /// Tables and their columns.
     pub data: DataConfig,
+    /// Where the concepts of pairs come from.
+    pub concepts: ConceptsConfig,
+    /// The feature queue, which a run has where an objective looks at it.
+    pub queue: QueueConfig,
     /// Views of pictures.
     pub augmentation: Augmentation,
     /// Further views of texts.
@@ -241,6 +248,8 @@ impl Default for RunConfig {
             lora: None,
             join: JoinConfig::default(),
             data: DataConfig::default(),
+            concepts: ConceptsConfig::default(),
+            queue: QueueConfig::default(),
             augmentation: Augmentation::default(),
             text_augmentation: TextAugmentation::default(),
             cache: CacheConfig::default(),
@@ -345,6 +354,8 @@ impl RunConfig {
         }
         self.lora.as_ref().map_or(Ok(()), LoraConfig::check)?;
         self.text_augmentation.check()?;
+        self.concepts.check()?;
+        self.queue.check()?;
         self.augmentation.check()
     }
 

@@ -48,6 +48,14 @@ impl Purpose {
         }
     }
 
+    /// A number drawn for a use and a pair, another one each epoch.
+    pub(crate) fn draw(self, draw: Draw, key: u64) -> u64 {
+        match self {
+            Self::Train { seed: run, epoch } => seed(run, draw, epoch, key),
+            Self::Plain => 0,
+        }
+    }
+
     /// The text of a pair for the objective's view number `view`.
     pub(crate) fn text(self, pair: &Pair, view: usize) -> usize {
         let Self::Train { seed: run, epoch } = self else {

@@ -1,12 +1,12 @@
 //! Rows made ready, joined to a batch of tensors.
 
-use clip_core::{Error, PixelBatch, Result, TokenBatch};
+use clip_core::{Concept, Error, PixelBatch, Result, TokenBatch};
 use clip_data::Prepared;
 use clip_nn::tch::{Device, Tensor};
 use clip_nn::{DualEncoder, ImageInput, TextInput, door, pad, pixels};
 
 use super::row::{Inputs, Taken};
-use crate::batch::Batch;
+use crate::batch::{Batch, MaskedTokens};
 
 /// What inputs are made for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,6 +77,42 @@ pub(crate) fn texts<'a>(rows: impl Iterator<Item = &'a Taken<Vec<u32>>>, shapes:
     Ok(TextInput::Tokens(pad(&tokens, shapes.pad, shapes.device)?))
 }
 
+/// The masked texts of rows, where all have one.
+fn masked(rows: &[Prepared<Inputs>], shapes: Shapes) -> Result<Option<MaskedTokens>> {
+    let Some(all) = rows
+        .iter()
+        .map(|row| row.output.masked.as_ref())
+        .collect::<Option<Vec<_>>>()
+    else {
+        return Ok(None);
+    };
+    let tokens: TokenBatch = all.iter().map(|masked| masked.ids.as_slice()).collect();
+    let tokens = pad(&tokens, shapes.pad, shapes.device)?;
+    let width = tokens.ids.size().get(1).copied().unwrap_or(0);
+    let places = (0..)
+        .zip(&all)
+        .flat_map(|(row, masked)| masked.places.iter().map(move |&place| row * width + place as i64))
+        .collect();
+    let targets: Vec<i64> = all
+        .iter()
+        .flat_map(|masked| masked.targets.iter().map(|&id| i64::from(id)))
+        .collect();
+    let targets = door(|| Tensor::from_slice(&targets).to_device(shapes.device))?;
+    Ok(Some(MaskedTokens {
+        tokens,
+        places,
+        targets,
+    }))
+}
+
+/// The concepts of rows, each once, ascending by id.
+fn names(rows: &[Prepared<Inputs>]) -> Vec<Concept> {
+    let mut names: Vec<Concept> = rows.iter().flat_map(|row| row.concepts.iter().cloned()).collect();
+    names.sort_by_key(|concept| concept.id);
+    names.dedup_by_key(|concept| concept.id);
+    names
+}
+
 /// A loader's batch as a step takes it.
 pub(crate) fn batch(loaded: &clip_data::Batch<Inputs>, shapes: Shapes) -> Result<Batch> {
     let rows: &[Prepared<Inputs>] = &loaded.rows;
@@ -96,6 +132,10 @@ pub(crate) fn batch(loaded: &clip_data::Batch<Inputs>, shapes: Shapes) -> Result
             .collect(),
         captions: rows.iter().map(|row| row.output.caption).collect(),
         weights: rows.iter().map(|row| row.weight).collect(),
+        masked: masked(rows, shapes)?,
+        teacher: None,
+        names: names(rows),
+        origins: rows.iter().map(|row| row.origin.clone()).collect(),
         position: loaded.reached.clone(),
         refused: loaded.rejected.len() as u64,
     })

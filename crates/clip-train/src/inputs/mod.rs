@@ -2,6 +2,7 @@
 
 mod choice;
 mod collate;
+mod concepts;
 mod fill;
 mod pass;
 mod replicas;
@@ -12,8 +13,9 @@ mod store;
 mod valid;
 
 pub(crate) use collate::Shapes;
+pub(crate) use concepts::{TemplateNames, WithConcepts};
 pub(crate) use fill::{Extent, Fill, fill};
-pub(crate) use row::Stores;
+pub(crate) use row::{Masking, Stores};
 pub(crate) use source::TableSource;
 pub(crate) use statistics::standardise;
 pub(crate) use store::{Store, tower_id};

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use clip_core::{Error, Id, Pair, Result};
+use clip_core::{Error, Id, Pair, Result, Vocabulary};
 use clip_data::Prepare;
 
 use super::Reading;
 use super::choice::{Choice, Purpose};
 use super::store::{Store, text_content};
+use crate::masking::{Masked, mask};
+use crate::seeds::Draw;
 use crate::views::Views;
 
 /// The stores of towers that are locked and whose features are kept.
@@ -33,6 +35,15 @@ pub(crate) struct Inputs {
     pub(crate) texts: Vec<Taken<Vec<u32>>>,
     /// The concept whose name is the text of every view, where one stands in.
     pub(crate) caption: Option<Id>,
+    /// The first view's text with tokens masked, where an objective asks for it.
+    pub(crate) masked: Option<Masked>,
+}
+
+/// How texts are masked.
+#[derive(Clone)]
+pub(crate) struct Masking {
+    pub(crate) share: f64,
+    pub(crate) vocabulary: Vocabulary,
 }
 
 /// Makes pairs ready.
@@ -45,6 +56,7 @@ pub(crate) struct PrepareInputs {
     pub(crate) wanted: [usize; 2],
     /// The share of pairs with concepts whose text is one of the concepts' names.
     pub(crate) caption_share: f64,
+    pub(crate) masking: Option<Masking>,
 }
 
 impl Reading {
@@ -138,6 +150,16 @@ impl PrepareInputs {
             .map(Taken::Pooled)
             .ok_or_else(|| missing("text"))
     }
+
+    /// The first view's text, masked anew each epoch.
+    fn masked(&self, pair: &Pair, name: Option<&str>, masking: &Masking) -> Result<Masked> {
+        let ids = match name {
+            Some(name) => self.reading.text_ids(name)?,
+            None => self.reading.ids(pair, self.purpose.text(pair, 0))?,
+        };
+        let draw = self.purpose.draw(Draw::Masked, pair.key.0);
+        Ok(mask(&ids, &masking.vocabulary, masking.share, draw))
+    }
 }
 
 impl Prepare for PrepareInputs {
@@ -152,6 +174,11 @@ impl Prepare for PrepareInputs {
             texts: (0..texts)
                 .map(|view| self.text(pair, name, view))
                 .collect::<Result<_>>()?,
+            masked: self
+                .masking
+                .as_ref()
+                .map(|masking| self.masked(pair, name, masking))
+                .transpose()?,
             caption: caption.map(|concept| concept.id),
         })
     }

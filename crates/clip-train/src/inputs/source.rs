@@ -8,7 +8,7 @@ use clip_data::{BadRows, LastBatch, Loader, LoaderOptions, Prepare, Rejects};
 use super::Reading;
 use super::choice::Purpose;
 use super::collate::{Shapes, batch};
-use super::row::{Inputs, PrepareInputs, Stores};
+use super::row::{Inputs, Masking, PrepareInputs, Stores};
 use crate::batch::{Batch, BatchSource, BatchStream};
 use crate::views::Views;
 
@@ -53,6 +53,8 @@ pub(crate) struct TableSource {
     pub(crate) wanted: [usize; 2],
     /// The share of pairs with concepts whose text is one of the concepts' names.
     pub(crate) caption_share: f64,
+    /// How texts are masked, where an objective asks for it.
+    pub(crate) masking: Option<Masking>,
     pub(crate) shapes: Shapes,
     pub(crate) seed: u64,
     pub(crate) batch: usize,
@@ -104,6 +106,7 @@ impl BatchSource for TableSource {
             purpose: Purpose::Train { seed: self.seed, epoch },
             wanted: self.wanted,
             caption_share: self.caption_share,
+            masking: self.masking.clone(),
         };
         let source = Shuffled::new(Arc::clone(&self.table), Arc::clone(&self.order));
         Ok(Box::new(TableStream {
@@ -135,15 +138,9 @@ impl BatchStream for TableStream {
         self.ended = true;
         list(&self.rejects, &behind)?;
         Ok(Some(Batch {
-            images: Vec::new(),
-            texts: Vec::new(),
-            keys: Vec::new(),
-            items: Vec::new(),
-            concepts: Vec::new(),
-            captions: Vec::new(),
-            weights: Vec::new(),
             position: self.loader.reached().clone(),
             refused: behind.len() as u64,
+            ..Batch::default()
         }))
     }
 }

@@ -92,6 +92,7 @@ pub(crate) fn standardise(
         purpose: Purpose::Plain,
         wanted: [usize::from(images), usize::from(texts)],
         caption_share: 0.0,
+        masking: None,
     };
     let shapes = Shapes::of(model);
     let scale = model.logit_scale();

@@ -36,6 +36,7 @@ impl Evaluation for ValidTable {
             purpose: Purpose::Plain,
             wanted: [1, 1],
             caption_share: 0.0,
+            masking: None,
         };
         let shapes = Shapes::of(model);
         let mut loader = loader(

@@ -51,6 +51,9 @@ struct Part {
     objective: Box<dyn Objective>,
 }
 
+/// Terms of a loss by name.
+pub type TermValues = Vec<(&'static str, f64)>;
+
 /// The objectives of a run, with their weights and their own parameters.
 pub struct Objectives {
     parts: Vec<Part>,
@@ -157,8 +160,13 @@ impl Objectives {
 
     /// What all of them together ask of the trainer.
     pub fn needs(&self) -> Needs {
+        self.needs_at(u64::MAX)
+    }
+
+    /// What those ask that count at a step.
+    pub fn needs_at(&self, step: u64) -> Needs {
         let mut needs = Needs::default();
-        for part in &self.parts {
+        for part in self.parts.iter().filter(|part| step >= part.start) {
             let own = part.objective.needs();
             needs.image_views = needs.image_views.max(own.image_views);
             needs.text_views = needs.text_views.max(own.text_views);
@@ -175,8 +183,9 @@ impl Objectives {
         needs
     }
 
-    /// The weighted sum, a scalar with graph, and the value of each term before it is weighted.
-    pub fn loss(&self, features: &Features, context: &Context<'_>) -> Result<(Tensor, Vec<(&'static str, f64)>)> {
+    /// The weighted sum, a scalar with graph, and the value of each term before it is weighted. No sum where no objective
+    /// has anything to say of the batch.
+    pub fn loss(&self, features: &Features, context: &Context<'_>) -> Result<(Option<Tensor>, TermValues)> {
         let mut total: Option<Tensor> = None;
         let mut values = Vec::new();
         for part in self.parts.iter().filter(|part| context.step >= part.start) {
@@ -187,7 +196,6 @@ impl Objectives {
                 total = Some(total.map_or_else(|| term.shallow_clone(), |total| total + &term));
             }
         }
-        let total = total.ok_or_else(|| Error::internal("the objectives gave no term"))?;
         Ok((total, values))
     }
 }

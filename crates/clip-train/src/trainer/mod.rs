@@ -2,7 +2,9 @@
 
 mod changes;
 mod kept;
+mod memory;
 mod points;
+mod suspects;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,14 +12,17 @@ use std::time::Instant;
 use clip_core::{Error, Event, Observer, Position, Result};
 use clip_data::PendingFile;
 use clip_nn::tch::{self, Kind};
-use clip_nn::{DualEncoder, ModelWriter, Zoo, door};
+use clip_nn::{DualEncoder, ModelWriter, State, Zoo, door};
 use serde_json::{Map, Value};
 
 use self::changes::changes;
+use self::memory::Memory;
 use self::points::Point;
+use self::suspects::suspects;
 use crate::batch::{Batch, BatchSource};
-use crate::checkpoint::{Best, Checkpoint, Checkpoints, RunState};
+use crate::checkpoint::{Best, CONCEPTS, Checkpoint, Checkpoints, OPTIMIZER, QUEUE, RunState};
 use crate::clip::clip_gradients;
+use crate::concepts::NameReader;
 use crate::config::{Compute, RunConfig};
 use crate::evaluate::Evaluation;
 use crate::groups::{check_prefixes, lock};
@@ -26,7 +31,7 @@ use crate::observers::{JsonLines, TensorBoard};
 use crate::optimizer::Optimizer;
 use crate::run::RunDir;
 use crate::start;
-use crate::step::{StepLoss, StepOptions, back_propagate};
+use crate::step::{Beside, StepLoss, StepOptions, back_propagate};
 
 /// What a run is made of.
 pub struct Parts {
@@ -38,6 +43,8 @@ pub struct Parts {
     pub source: Box<dyn BatchSource>,
     /// The pairs to evaluate on; without them `best` is `last`.
     pub evaluation: Option<Box<dyn Evaluation>>,
+    /// What reads names of concepts; needed where an objective wants them encoded.
+    pub names: Option<Box<dyn NameReader>>,
     /// The settings.
     pub config: RunConfig,
     /// Who else is told what happens; metrics.jsonl and TensorBoard's events are written anyway.
@@ -76,6 +83,10 @@ pub struct Trainer {
     checkpoints: Checkpoints,
     objectives: Objectives,
     optimizer: Optimizer,
+    /// Queue and concepts, where an objective looks at them.
+    memory: Option<Memory>,
+    /// The rows of the last step that was left out.
+    suspects: String,
     state: RunState,
     steps: u64,
     summary: Summary,
@@ -94,6 +105,7 @@ impl Trainer {
             model,
             writer,
             evaluation,
+            names,
             config,
             observers,
             run,
@@ -120,6 +132,7 @@ impl Trainer {
         if optimizer.is_empty() {
             return Err(Error::invalid("every parameter is locked, so there is nothing to train").remedy("lock less"));
         }
+        let memory = Memory::new(&objectives.needs(), &config, &model, names)?;
         let (path, checkpoints) = (run.path().to_owned(), run.checkpoints());
         let notes = run.notes().to_vec();
         let state = RunState {
@@ -132,6 +145,8 @@ impl Trainer {
             bad_steps: 0,
             refused: 0,
             config: config.to_toml()?,
+            queue: Value::Null,
+            concepts: Value::Null,
         };
         let mut trainer = Self {
             model,
@@ -143,6 +158,8 @@ impl Trainer {
             checkpoints,
             objectives,
             optimizer,
+            memory,
+            suspects: String::new(),
             state,
             steps,
             summary: Summary {
@@ -231,7 +248,8 @@ impl Trainer {
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        let mut tensors = checkpoint.tensors(self.optimizer.device())?;
+        let device = self.optimizer.device();
+        let mut tensors = checkpoint.tensors(OPTIMIZER, device)?;
         let prefix = "objectives/";
         for parameter in self.objectives.parameters().iter() {
             let name = format!("{prefix}{}", parameter.name);
@@ -253,6 +271,24 @@ impl Trainer {
         self.optimizer
             .restore(&tensors)
             .map_err(|error| error.file(checkpoint.path()))?;
+        if let Some(memory) = &mut self.memory {
+            let state = |file: &str, plain: &Value| -> Result<State> {
+                let mut tensors: Vec<_> = checkpoint.tensors(file, device)?.into_iter().collect();
+                tensors.sort_by(|a, b| a.0.cmp(&b.0));
+                Ok(State {
+                    tensors,
+                    plain: plain.clone(),
+                })
+            };
+            let saved = checkpoint.state();
+            let concepts = match &saved.concepts {
+                Value::Null => None,
+                plain => Some(state(CONCEPTS, plain)?),
+            };
+            memory
+                .restore(&state(QUEUE, &saved.queue)?, concepts.as_ref(), device)
+                .map_err(|error| error.file(checkpoint.path()))?;
+        }
         let config = std::mem::take(&mut self.state.config);
         self.state = RunState {
             config,
@@ -300,12 +336,27 @@ impl Trainer {
             compute: self.compute(),
         };
         self.optimizer.zero_gradients()?;
-        let loss = back_propagate(&self.model, &self.objectives, batch, options)?;
+        let needs = self.objectives.needs_at(self.state.step);
+        let drawn = match &mut self.memory {
+            Some(memory) => memory.draw(&needs, &self.model, options)?,
+            None => None,
+        };
+        let beside = self
+            .memory
+            .as_ref()
+            .map_or_else(Beside::default, |memory| memory.beside(&drawn));
+        let stepped = back_propagate(&self.model, &self.objectives, batch, &beside, options)?;
+        let loss = &stepped.loss;
         let norm = clip_gradients(&self.optimizer.gradients()?, self.config.grad_clip)?;
         let good = loss.total.is_finite() && norm.is_finite();
         if good {
             self.optimizer.step(rate)?;
             self.clamp_scale()?;
+            if let Some(memory) = &mut self.memory {
+                memory.push(&stepped, batch, self.state.step)?;
+            }
+        } else {
+            self.suspects = suspects(&stepped, batch)?;
         }
         self.state.step += 1;
         self.state.evaluated = false;
@@ -314,12 +365,16 @@ impl Trainer {
         self.summary.done += 1;
         self.summary.loss = Some(loss.total);
         if self.state.step.is_multiple_of(self.config.log_every) || !good {
-            let figures = self.figures(&loss, rate, norm, batch.len(), good)?;
+            let figures = self.figures(loss, rate, norm, batch.len(), good)?;
             self.tell(&Event::Step(&figures))?;
         }
         if self.state.bad_steps == 1 {
+            let rows = match self.suspects.as_str() {
+                "" => String::new(),
+                rows => format!(" ({rows})"),
+            };
             let note = format!(
-                "step {} is left out: its loss or gradient is not finite",
+                "step {} is left out: its loss or gradient is not finite{rows}",
                 self.state.step
             );
             self.tell(&Event::Note(&note))?;
@@ -332,8 +387,12 @@ impl Trainer {
 
     /// What there is to say of steps that came to nothing.
     fn diverged(&self) -> Error {
+        let rows = match self.suspects.as_str() {
+            "" => String::new(),
+            rows => format!(", of {rows}"),
+        };
         Error::invalid(format!(
-            "the loss or its gradient was not finite in {} steps in a row, the last of them step {}",
+            "the loss or its gradient was not finite in {} steps in a row, the last of them step {}{rows}",
             self.state.bad_steps, self.state.step
         ))
         .remedy("use a lower --lr, a longer warm-up, or dtype = \"f32\", and resume")
@@ -381,6 +440,9 @@ impl Trainer {
         put("pairs", pairs.into());
         if !good {
             put("left_out", true.into());
+        }
+        if let Some(memory) = &self.memory {
+            memory.figures(&mut figures);
         }
         Ok(figures)
     }

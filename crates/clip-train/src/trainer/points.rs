@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clip_core::{Error, Event, Metric, Result};
 use clip_nn::tch;
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::Trainer;
-use crate::checkpoint::Best;
+use crate::checkpoint::{Best, CONCEPTS, OPTIMIZER, QUEUE};
 use crate::config::Every;
 use crate::evaluate::{Figure, figures};
 use crate::folder::{PendingFolder, link_files};
@@ -111,9 +111,18 @@ impl Trainer {
             (name, parameter.tensor.detach())
         }));
         tensors.extend(self.beside());
-        let folder = self
-            .checkpoints
-            .write(&self.state, tensors, &self.model, &*self.writer)?;
+        let mut files = vec![(OPTIMIZER, tensors)];
+        (self.state.queue, self.state.concepts) = (Value::Null, Value::Null);
+        if let Some(memory) = &self.memory {
+            let (queue, concepts) = memory.state()?;
+            self.state.queue = queue.plain;
+            files.push((QUEUE, queue.tensors));
+            if let Some(concepts) = concepts {
+                self.state.concepts = concepts.plain;
+                files.push((CONCEPTS, concepts.tensors));
+            }
+        }
+        let folder = self.checkpoints.write(&self.state, files, &self.model, &*self.writer)?;
         self.saved = Some(self.standing());
         Ok(folder)
     }

@@ -33,6 +33,7 @@ fn train(path: &Path, config: RunConfig, existing: Existing) -> Result<Summary> 
     let run = RunDir::open(path, existing).unwrap();
     let lora = || config.lora.as_ref().map(LoraConfig::lora);
     let parts = Parts {
+        names: None,
         model: run
             .checkpoint()
             .map_or_else(|| deep(lora()), |checkpoint| open_with(&checkpoint.model(), lora())),
@@ -137,6 +138,7 @@ fn it_learns() {
 fn a_model_without_adapters_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let parts = Parts {
+        names: None,
         model: deep(None),
         writer: Box::new(Writer),
         source: Box::new(Pairs::new(23, 5, 7)),

@@ -3,7 +3,7 @@
 use clip_nn::DualEncoder;
 use clip_nn::clip_core::Id;
 use clip_nn::tch::{Kind, Tensor};
-use clip_train::{Batch, ObjectiveTables, Objectives, StepOptions, back_propagate};
+use clip_train::{Batch, Beside, ObjectiveTables, Objectives, StepOptions, back_propagate};
 use serde_json::json;
 
 use crate::tiny::{Pairs, model, zoo};
@@ -40,9 +40,16 @@ fn loss(model: &DualEncoder, micro_batch: usize) -> f64 {
     for parameter in model.parameters().trainable() {
         parameter.tensor.shallow_clone().zero_grad();
     }
-    back_propagate(model, &objectives(model), &batch(), options(micro_batch))
-        .unwrap()
-        .total
+    back_propagate(
+        model,
+        &objectives(model),
+        &batch(),
+        &Beside::default(),
+        options(micro_batch),
+    )
+    .unwrap()
+    .loss
+    .total
 }
 
 fn gradients(model: &DualEncoder) -> Vec<(String, Tensor)> {
@@ -82,8 +89,8 @@ fn tiles_and_micro_batches_together_give_the_gradient_of_the_whole_batch() {
         for parameter in model.parameters().trainable() {
             parameter.tensor.shallow_clone().zero_grad();
         }
-        let got = back_propagate(&model, &tiled(&model, tile), &batch(), options(4)).unwrap();
-        assert!((got.total - whole).abs() < 1e-6 * whole);
+        let got = back_propagate(&model, &tiled(&model, tile), &batch(), &Beside::default(), options(4)).unwrap();
+        assert!((got.loss.total - whole).abs() < 1e-6 * whole);
         for ((name, wanted), (_, got)) in wanted.iter().zip(gradients(&model)) {
             let off = (&got - wanted).abs().max().double_value(&[]);
             let most = wanted.abs().max().double_value(&[]);
@@ -142,7 +149,7 @@ fn a_locked_tower_gets_no_gradient_and_no_dropout() {
         assert!(!parameter.tensor.grad().defined());
     }
     locked.parameters().lock(|_| true);
-    let error = back_propagate(&locked, &objectives(&locked), &batch(), options(0)).unwrap_err();
+    let error = back_propagate(&locked, &objectives(&locked), &batch(), &Beside::default(), options(0)).unwrap_err();
     assert!(error.to_string().contains("lock less"), "{error}");
 }
 
@@ -151,5 +158,5 @@ fn a_batch_of_uneven_parts_is_refused() {
     let model = model(0.0);
     let mut wrong = batch();
     wrong.weights.pop();
-    assert!(back_propagate(&model, &objectives(&model), &wrong, options(0)).is_err());
+    assert!(back_propagate(&model, &objectives(&model), &wrong, &Beside::default(), options(0)).is_err());
 }

@@ -25,6 +25,7 @@ fn train(path: &Path, config: RunConfig, existing: Existing) -> (clip_nn::clip_c
     let run = RunDir::open(path, existing).unwrap();
     let told = Told::default();
     let parts = Parts {
+        names: None,
         model: run
             .checkpoint()
             .map_or_else(|| model(0.25), |checkpoint| open(&checkpoint.model())),

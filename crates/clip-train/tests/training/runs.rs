@@ -22,6 +22,7 @@ fn config() -> RunConfig {
 fn train_with(path: &Path, config: RunConfig, writer: Box<dyn ModelWriter>, pairs: Pairs) -> (Result<Summary>, Told) {
     let told = Told::default();
     let parts = Parts {
+        names: None,
         model: model(0.0),
         writer,
         evaluation: Some(Box::new(pairs.clone())),

@@ -115,6 +115,7 @@ impl Setting {
         let told = Told::default();
         let run = RunDir::open(self.path(name), existing).unwrap();
         let job = Job {
+            concepts: None,
             model: run.checkpoint().map_or(fresh, |checkpoint| open(&checkpoint.model())),
             writer: Box::new(Writer),
             reading: Reading {

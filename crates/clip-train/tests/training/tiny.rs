@@ -281,8 +281,7 @@ impl Pairs {
             concepts: vec![Vec::new(); rows.len()],
             captions: vec![None; rows.len()],
             weights: vec![1.0; rows.len()],
-            position: Position::default(),
-            refused: 0,
+            ..Batch::default()
         }
     }
 

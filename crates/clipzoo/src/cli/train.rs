@@ -314,7 +314,9 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
             train.rows()
         ));
     }
+    let concepts = config.concepts.open()?;
     let job = Job {
+        concepts: Some(concepts),
         model: loaded.model,
         writer: Box::new(loaded.writer),
         reading,

@@ -7,6 +7,7 @@ mod evaluate;
 mod help;
 mod memory;
 mod predict;
+mod queue;
 mod support;
 mod text_and_pixels;
 mod train;
