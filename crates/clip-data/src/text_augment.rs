@@ -22,7 +22,7 @@ const REPLACED: f64 = 0.1;
 ///
 /// ```
 /// use clip_data::TextAugment;
-/// let augment = TextAugment { swap: 1.0, drop: 0.0, synonyms: None };
+/// let augment = TextAugment { swap: 0.5, drop: 0.0, synonyms: None };
 /// let view = augment.apply("red shoe", 7);
 /// assert_eq!(view, "shoe red");
 /// assert_eq!(view, augment.apply("red shoe", 7));

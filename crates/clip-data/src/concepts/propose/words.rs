@@ -1,5 +1,10 @@
 //! What a word may be in a phrase, as far as a word alone tells.
 
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
 /// A word's part in a phrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -64,9 +69,20 @@ const STOP_HAN: &str = " 包邮 正品 新款 特价 促销 清仓 爆款 热卖
 /// it takes 推车 and 垫 for verbs.
 const THINGS: &str = "鞋靴衣裤裙衫帽袜包袋箱盒柜架垫套罩壳膜杯壶碗盘锅灯机器车床椅桌凳毯被枕巾表链环镜线盖板笔刀瓶桶刷贴绳带扇伞钟座夹钩筒篮";
 
-fn listed(list: &str, word: &str) -> bool {
-    // The lists are read as they stand; a space on both sides makes a word of them whole.
-    !word.contains(' ') && list.contains(&format!(" {word} "))
+/// The parts that lists give to words.
+fn listed() -> &'static HashMap<&'static str, Part> {
+    static LISTED: OnceLock<HashMap<&'static str, Part>> = OnceLock::new();
+    LISTED.get_or_init(|| {
+        let lists = [
+            (NOUNS, Part::Noun),
+            (WEAK, Part::Weak),
+            (ADJECTIVES, Part::Before),
+            (STOP, Part::Break),
+            (STOP_HAN, Part::Break),
+        ];
+        let words = |(list, part): (&'static str, Part)| list.split_whitespace().map(move |word| (word, part));
+        lists.into_iter().flat_map(words).collect()
+    })
 }
 
 /// The part of an English word in lower case: by lists and endings, since titles are no sentences that a tagger could
@@ -74,23 +90,23 @@ fn listed(list: &str, word: &str) -> bool {
 pub(super) fn english(word: &str) -> Part {
     let bare = word.strip_suffix("'s").unwrap_or(word);
     let letters = bare.chars().count();
-    if letters < 2 || bare.contains(|c: char| c.is_numeric()) || listed(STOP, bare) {
+    if letters < 2 || bare.contains(|c: char| c.is_numeric()) {
         return Part::Break;
     }
-    if bare != word || listed(ADJECTIVES, bare) {
-        return Part::Before;
+    match listed().get(bare) {
+        Some(Part::Break) => return Part::Break,
+        _ if bare != word => return Part::Before,
+        Some(part) => return *part,
+        None => {}
     }
-    if listed(WEAK, bare) {
-        return Part::Weak;
-    }
-    let last = bare.rsplit('-').next().unwrap_or(bare);
     let ends = |ends: &[&str], least: usize| ends.iter().any(|end| bare.ends_with(end)) && letters >= least;
     let verb = ends(&["ing"], 5) || (ends(&["ed"], 4) && !ends(&["eed"], 0));
     let other =
         ends(&["ly"], 5) || ends(&["ible", "ful", "less", "ous"], 6) || (ends(&["able"], 8) && bare != "vegetable");
-    // Compounds of a noun in -ing are nouns too: `earring`, `drawstring`.
-    let noun = listed(NOUNS, last)
-        || ends(&["ring", "string", "spring", "king", "bed", "weed"], 6) && !ends(&["king", "uring"], 0);
+    // Compounds of a noun in -ing or -ed are nouns too: `drawstring`, `daybed`.
+    let last = bare.rsplit('-').next().unwrap_or(bare);
+    let compound = ends(&["ring", "string", "spring", "bed", "weed"], 6) && !ends(&["uring"], 0);
+    let noun = compound || listed().get(last) == Some(&Part::Noun);
     if (verb || other) && !noun {
         Part::Before
     } else {
@@ -100,18 +116,29 @@ pub(super) fn english(word: &str) -> Part {
 
 /// A Chinese text with spaces where advertising was: a segmenter takes what is left of 男包邮 for a word (男包).
 pub(super) fn without_advertising(text: &str) -> String {
-    let mut text = text.to_owned();
-    for stop in STOP_HAN.split(' ').filter(|stop| stop.chars().nth(1).is_some()) {
-        if text.contains(stop) {
-            text = text.replace(stop, " ");
-        }
-    }
-    text
+    static ADVERTISING: OnceLock<Option<AhoCorasick>> = OnceLock::new();
+    let find = || {
+        let several = STOP_HAN.split_whitespace().filter(|stop| stop.chars().nth(1).is_some());
+        // A few dozen short words are never too many.
+        AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(several)
+            .ok()
+    };
+    let Some(found) = ADVERTISING.get_or_init(find) else {
+        return text.to_owned();
+    };
+    let mut left = String::with_capacity(text.len());
+    found.replace_all_with(text, &mut left, |_, _, left| {
+        left.push(' ');
+        true
+    });
+    left
 }
 
 /// The part of a Chinese word, by its tag in the dictionary and by what it ends in.
 pub(super) fn chinese(word: &str, tag: &str) -> Part {
-    if listed(STOP_HAN, word) {
+    if listed().get(word) == Some(&Part::Break) {
         return Part::Break;
     }
     let thing = word.ends_with(|c| THINGS.contains(c));
