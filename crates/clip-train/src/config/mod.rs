@@ -53,6 +53,9 @@ pub struct EvaluationConfig {
     pub patience: Option<u64>,
     /// Pairs embedded at once.
     pub batch_size: usize,
+    /// Whether the features of the newest evaluation are kept: `valid.safetensors` in the output directory, as `predict`
+    /// writes and `evaluate` reads features.
+    pub keep_features: bool,
 }
 
 impl Default for EvaluationConfig {
@@ -62,6 +65,7 @@ impl Default for EvaluationConfig {
             metric: "valid_mean_recall".into(),
             patience: None,
             batch_size: 64,
+            keep_features: false,
         }
     }
 }

@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use clip_core::{Error, Event, Metric, Result};
+use clip_core::{Error, Event, FeatureRows, Metric, Result};
+use clip_data::{SinkOptions, open_sink};
 use clip_nn::tch;
 use serde_json::{Map, Value};
 
 use super::Trainer;
 use crate::checkpoint::{Best, CONCEPTS, OPTIMIZER, QUEUE};
 use crate::config::Every;
-use crate::evaluate::{Figure, figures};
+use crate::evaluate::{Embedded, Figure, figures};
 use crate::folder::{PendingFolder, link_files};
 
 /// Why the loop looks up from its steps.
@@ -73,6 +74,9 @@ impl Trainer {
             let _guard = tch::no_grad_guard();
             evaluation.embed(&self.model, compute)?
         };
+        if self.config.evaluation.keep_features {
+            keep(&self.path.join("valid.safetensors"), &embedded)?;
+        }
         let mut map = Map::from_iter([("step".to_owned(), self.state.step.into())]);
         map.extend(figures(&embedded)?);
         let figure = Figure::new(&self.config.evaluation.metric);
@@ -137,4 +141,15 @@ impl Trainer {
         }
         pending.publish()
     }
+}
+
+/// Writes an evaluation's features, a row a pair.
+fn keep(path: &Path, embedded: &Embedded) -> Result<()> {
+    let mut sink = open_sink(path, SinkOptions::default())?;
+    sink.append(FeatureRows {
+        texts: Some(embedded.texts.clone()),
+        images: Some(embedded.images.clone()),
+        ..FeatureRows::default()
+    })?;
+    sink.commit()
 }

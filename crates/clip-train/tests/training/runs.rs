@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use clip_data::read_features;
 use clip_nn::ModelWriter;
 use clip_nn::clip_core::{Kind, Result};
-use clip_train::{Existing, Parts, RunConfig, RunDir, Summary, Trainer};
+use clip_train::{Embedded, Existing, Parts, RunConfig, RunDir, Summary, Trainer, figures};
 use serde_json::Value;
 
 use crate::tiny::{Full, Pairs, Told, Writer, model, weights, zoo};
@@ -85,6 +86,26 @@ fn it_learns_and_writes_what_it_should() {
     assert_eq!(fs::read_dir(path.join("checkpoints")).unwrap().count(), config.keep);
     assert!(path.join("best/model.safetensors").exists() && path.join("last/config.json").exists());
     assert_eq!(fs::read_dir(path.join("tensorboard")).unwrap().count(), 1);
+}
+
+#[test]
+fn the_features_of_the_newest_evaluation_are_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("run");
+    let mut config = config();
+    train(&root.path().join("without"), config.clone());
+    assert!(!root.path().join("without/valid.safetensors").exists());
+    config.evaluation.keep_features = true;
+    let summary = train(&path, config);
+    let read = |name| read_features(path.join("valid.safetensors"), name).unwrap();
+    let embedded = Embedded {
+        texts: read("text_features"),
+        images: read("image_features"),
+        items: Pairs::new(24, 8, 1).items,
+    };
+    let mut evaluated = summary.evaluated.unwrap();
+    evaluated.remove("step");
+    assert_eq!(figures(&embedded).unwrap(), evaluated);
 }
 
 #[test]
