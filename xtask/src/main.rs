@@ -8,6 +8,7 @@
     reason = "a command: its lines are its output"
 )]
 
+mod ablation;
 mod bench;
 mod checksum;
 mod demo;
@@ -51,6 +52,11 @@ enum Task {
     /// What is done already is kept: stop it whenever you like and call it again. Results go to target/demo.
     /// Example: cargo xtask demo
     Demo,
+    /// Compare the objectives of the feature queue with a tuned baseline, on artists and things that were not trained on.
+    ///
+    /// What is done is kept in docs/results/ablation and not done again; the report goes to docs/results/ablation.md.
+    /// Example: cargo xtask ablation --setting clean --only tuned mix --fold noto --seed 1
+    Ablation(ablation::Options),
     /// Measure ours and the Python peers side by side: preprocessing, a cold start, ranking.
     ///
     /// Sets up a Python environment of its own (torch, open_clip, Pillow: several GB) in target/bench; with
@@ -75,6 +81,7 @@ fn main() -> ExitCode {
     let done = Workspace::find().and_then(|workspace| match options.task {
         Task::Setup(options) => setup::run(&workspace, &options),
         Task::Demo => demo::run(&workspace),
+        Task::Ablation(options) => ablation::run(&workspace, &options),
         Task::Bench(options) => bench::run(&workspace, &options),
         Task::Test(options) => test::run(&workspace, &options),
         Task::Tidy => tidy::run(&workspace),
