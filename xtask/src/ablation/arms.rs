@@ -50,6 +50,8 @@ pub(super) struct Arm {
     /// Whether concepts are permuted between things.
     #[serde(default)]
     pub(super) shuffled: bool,
+    /// The most seeds it is run with, where the setting has more.
+    pub(super) seeds: Option<u64>,
     /// The arm whose `run` comes first.
     like: Option<String>,
     #[serde(default)]

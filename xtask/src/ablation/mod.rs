@@ -203,12 +203,18 @@ fn cells<'a>(plan: &'a Plan, options: &Options) -> Result<Vec<Cell<'a>>> {
         };
         for seed in seeds {
             for fold in &folds {
-                cells.extend(arms.iter().map(|arm| Cell {
-                    setting,
-                    arm: arm.clone(),
-                    fold: fold.clone(),
-                    seed,
-                }));
+                for arm in &arms {
+                    // A seed that is named is run.
+                    if options.seed.is_empty() && plan.arm(arm)?.seeds.is_some_and(|most| seed > most) {
+                        continue;
+                    }
+                    cells.push(Cell {
+                        setting,
+                        arm: arm.clone(),
+                        fold: fold.clone(),
+                        seed,
+                    });
+                }
             }
         }
     }
