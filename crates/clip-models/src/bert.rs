@@ -115,7 +115,6 @@ impl TextBackbone for Bert {
         };
         let embeddings = params.at("embeddings").layer(0);
         let table = |name, rows| Embedding::new(&embeddings.at(name), [rows, width], init);
-        let last = params.layer(config.num_hidden_layers);
         Ok(Self {
             words: table("word", config.vocab_size).with_padding(config.pad_token_id),
             positions: table("position", config.max_position_embeddings),
@@ -124,7 +123,7 @@ impl TextBackbone for Bert {
             dropout: Dropout::new(config.hidden_dropout_prob),
             blocks: PostNormStack::new(params, &blocks),
             pooler: (config.pooling == BertPooling::Pooler)
-                .then(|| Linear::new(&last.at("pooler"), [width, width], init)),
+                .then(|| Linear::new(&params.at("pooler"), [width, width], init)),
             config,
         })
     }

@@ -116,14 +116,13 @@ impl TextBackbone for ClipText {
             eps: config.layer_norm_eps,
         };
         let first = params.layer(0);
-        let last = params.layer(config.num_hidden_layers);
         let vocabulary = [config.vocab_size, width];
         let context = [config.max_position_embeddings, width];
         Ok(Self {
             tokens: Embedding::new(&first.at("token_embedding"), vocabulary, Init::Normal(0.02)),
             positions: first.tensor("position_embedding", &context, Role::Embedding, Init::Normal(0.01)),
             blocks: PreNormStack::new(params, &blocks),
-            final_norm: LayerNorm::new(&last.at("final_norm"), width, config.layer_norm_eps),
+            final_norm: LayerNorm::new(&params.at("final_norm"), width, config.layer_norm_eps),
             config,
         })
     }

@@ -5,7 +5,7 @@
 //! ```
 
 use clip_nn::clip_core::Result;
-use clip_nn::layers::{Activation, LayerNorm, Patches, Pooled, PreNormConfig, PreNormStack, Visible};
+use clip_nn::layers::{Activation, LayerNorm, Patches, Pooled, PreNormConfig, PreNormStack, Visible, drop_patches};
 use clip_nn::tch::Tensor;
 use clip_nn::{ImageBackbone, ImageEncoder, Init, Params, Pass, Role, TowerOutput};
 use serde::{Deserialize, Serialize};
@@ -90,7 +90,6 @@ impl ImageBackbone for ClipVision {
             eps: config.layer_norm_eps,
         };
         let first = params.layer(0);
-        let last = params.layer(config.num_hidden_layers);
         let spread = Init::Normal((width as f64).powf(-0.5));
         let patches = Patches::new(&first.at("patch_embedding"), config.patch_size, width);
         let tokens = patches.count([config.image_size; 2]) + 1;
@@ -100,7 +99,7 @@ impl ImageBackbone for ClipVision {
             patches,
             pre_norm: LayerNorm::new(&first.at("pre_norm"), width, config.layer_norm_eps),
             blocks: PreNormStack::new(params, &blocks),
-            post_norm: LayerNorm::new(&last.at("post_norm"), width, config.layer_norm_eps),
+            post_norm: LayerNorm::new(&params.at("post_norm"), width, config.layer_norm_eps),
             width,
             image_size: config.image_size,
         })
@@ -116,11 +115,15 @@ impl ImageEncoder for ClipVision {
         [self.image_size; 2]
     }
 
+    fn drops_patches(&self) -> bool {
+        true
+    }
+
     fn forward(&self, pixels: &Tensor, pass: Pass) -> TowerOutput {
         let patches = self.patches.forward(pixels, pass);
         let class = self.class.expand([pixels.size()[0], 1, self.width], false);
         let x = Tensor::cat(&[class, patches], 1) + &self.positions;
-        let x = self.pre_norm.forward(&x);
+        let x = self.pre_norm.forward(&drop_patches(&x, 1, pass));
         let x = self.blocks.forward(x, Visible::All, Pooled::First, pass);
         TowerOutput::from_stack(self.post_norm.forward(&x), Pooled::First, pass)
     }

@@ -182,7 +182,7 @@ impl ImageBackbone for EfficientNetLite {
             stride: 1,
             groups: 1,
         };
-        let head = conv_norm(&params.layer(blocks.len() as u32), ["_conv_head", "_bn1"], head);
+        let head = conv_norm(params, ["_conv_head", "_bn1"], head);
         Ok(Self {
             stem,
             blocks,

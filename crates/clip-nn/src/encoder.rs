@@ -9,7 +9,7 @@ use crate::Params;
 use crate::layers::Pooled;
 
 /// How a tower is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pass {
     /// Dropout on, and whatever else only training does.
     pub train: bool,
@@ -17,6 +17,9 @@ pub struct Pass {
     pub compute: Kind,
     /// Whether [`TowerOutput::tokens`] is wanted: without it the last block works for the pooled token alone.
     pub tokens: bool,
+    /// The share of a picture's patches that training leaves out (Li et al., 2022), 0 to below 1;
+    /// [`drop_patches`](crate::layers::drop_patches) honours it.
+    pub patch_dropout: f64,
 }
 
 impl Pass {
@@ -25,6 +28,7 @@ impl Pass {
         train: false,
         compute: Kind::Float,
         tokens: false,
+        patch_dropout: 0.0,
     };
 
     /// Training in f32, pooled features only.
@@ -80,6 +84,11 @@ pub trait ImageEncoder: Send {
 
     /// Whether it has batch statistics (BatchNorm). They are frozen in training.
     fn has_batch_statistics(&self) -> bool {
+        false
+    }
+
+    /// Whether it honours [`Pass::patch_dropout`].
+    fn drops_patches(&self) -> bool {
         false
     }
 

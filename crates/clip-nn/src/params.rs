@@ -157,7 +157,8 @@ impl Params {
         }
     }
 
-    /// The cursor with a depth noted: 0 for embeddings, `i + 1` for block `i`. Layer-wise rates and locks read it.
+    /// The cursor with a depth noted: 0 for embeddings, `i + 1` for block `i`; what follows the last block has none.
+    /// Layer-wise rates and locks read it.
     #[must_use]
     pub fn layer(&self, layer: u32) -> Self {
         Self {

@@ -2,7 +2,7 @@
 //!
 //! `DIR/checkpoints/step_N/` holds `model/` (a loadable model directory, as the writer wrote it, adapters left out),
 //! `optimizer.safetensors` (AdamW's averages; parameters of the objectives' own under `objectives/`, adapters under
-//! `adapters/`), `queue.safetensors` and `concepts.safetensors` where the run has a feature queue and encodes names of
+//! `adapters/`, averages of weights under `ema/`), `queue.safetensors` and `concepts.safetensors` where the run has a feature queue and encodes names of
 //! concepts, and `state.json` (where the run stands, and
 //! length and SHA-256 of every other file). No state of a random generator is kept: every draw is seeded by what it is for.
 

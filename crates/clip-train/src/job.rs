@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use clip_core::{ConceptSource, Error, Event, InOrder, Observer, Order, PairTable, Result, Shuffle, UniqueBy};
+use clip_core::{BatchBy, ConceptSource, Error, Event, InOrder, Observer, Order, PairTable, Result, Shuffle, UniqueBy};
 use clip_data::{LastBatch, Rejects};
 use clip_nn::tch::Kind;
 use clip_nn::{DualEncoder, ModelWriter, Needs, Zoo};
 
 use crate::config::{BadRows, Compute, ConceptSourceKind, RunConfig};
-use crate::groups::{lock, locked};
+use crate::fit::fit;
+use crate::groups::locked;
 use crate::inputs::{
     Extent, Fill, Masking, Reading, Shapes, Store, Stores, TableSource, TemplateNames, ValidTable, WithConcepts, fill,
     standardise, tower_id,
@@ -74,7 +75,7 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         None => train,
     };
     config.check()?;
-    lock(model.parameters(), &config.lock)?;
+    fit(&model, &config)?;
     let compute = compute(&config);
     let bad_rows = bad_rows(&config);
     let rejects = Arc::new(Mutex::new(Rejects::beside(run.path())));
@@ -210,10 +211,14 @@ fn bad_rows(config: &RunConfig) -> clip_data::BadRows {
 }
 
 fn order(config: &RunConfig) -> Arc<dyn Order> {
-    match &config.unique_by {
-        Some(column) => Arc::new(UniqueBy { column: column.clone() }),
-        None if config.shuffle => Arc::new(Shuffle),
-        None => Arc::new(InOrder),
+    match (&config.unique_by, &config.batch_by) {
+        (Some(column), _) => Arc::new(UniqueBy { column: column.clone() }),
+        (None, Some(column)) => Arc::new(BatchBy {
+            column: column.clone(),
+            probability: config.batch_by_share,
+        }),
+        (None, None) if config.shuffle => Arc::new(Shuffle),
+        (None, None) => Arc::new(InOrder),
     }
 }
 

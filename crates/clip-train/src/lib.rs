@@ -15,7 +15,10 @@ mod checkpoint;
 mod clip;
 mod concepts;
 mod config;
+mod depth;
+mod ema;
 mod evaluate;
+mod fit;
 mod folder;
 mod groups;
 mod inputs;
@@ -41,6 +44,7 @@ pub use config::{
     Augmentation, BadRows, CacheConfig, Compute, ConceptSourceKind, ConceptsConfig, DataConfig, Environment,
     EvaluationConfig, Every, JoinConfig, LoraConfig, RunConfig, TextAugmentation,
 };
+pub use depth::{LayerDecay, LockLayers};
 pub use evaluate::{Embedded, Evaluation, Figure, figures};
 pub use groups::NoDecay;
 pub use inputs::Reading;
@@ -55,6 +59,6 @@ pub use observers::{JsonLines, TensorBoard, Terminal};
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use queue::{QueueConfig, RingQueue};
 pub use run::{Existing, RunDir, Usage, is_usage};
-pub use schedule::Schedule;
+pub use schedule::{CoolDown, Schedule};
 pub use step::{Beside, StepLoss, StepOptions, Stepped, back_propagate};
 pub use trainer::{Parts, Summary, Trainer};

@@ -7,6 +7,7 @@ use clip_nn::tch::{Device, Kind, Tensor};
 use clip_nn::{Parameter, door};
 use clip_torch::{AdamW, fused_adamw};
 
+use crate::depth::LayerDecay;
 use crate::groups::{NoDecay, rate_of};
 
 /// Settings of AdamW (Loshchilov, Hutter 2019), as `torch.optim.AdamW` means them.
@@ -22,6 +23,8 @@ pub struct OptimizerConfig {
     pub no_decay: NoDecay,
     /// Shares of the rate by prefix of the name.
     pub rates: BTreeMap<String, f64>,
+    /// Shares of the rate by depth, by which those by prefix are multiplied.
+    pub layer_decay: LayerDecay,
 }
 
 struct Slot {
@@ -57,7 +60,7 @@ impl Optimizer {
             for parameter in parameters {
                 let spared = config.no_decay.spares(parameter);
                 let weight_decay = if spared { 0.0 } else { config.weight_decay };
-                let rate = rate_of(&parameter.name, &config.rates);
+                let rate = rate_of(&parameter.name, &config.rates) * config.layer_decay.share(parameter);
                 let group = groups
                     .iter_mut()
                     .find(|g| g.weight_decay == weight_decay && g.rate == rate);
@@ -223,6 +226,7 @@ mod tests {
             weight_decay: 0.2,
             no_decay: NoDecay::OpenClip,
             rates: BTreeMap::from([("head".to_owned(), 0.5)]),
+            layer_decay: LayerDecay::NONE,
         }
     }
 

@@ -44,6 +44,36 @@ impl Schedule {
     }
 }
 
+/// How a level rate ends: OpenCLIP's `const-cooldown`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CoolDown {
+    /// The last steps of the run, over which the rate goes to 0; 0 for none.
+    pub steps: u64,
+    /// 1 goes straight, more falls faster at first.
+    pub power: f64,
+}
+
+impl CoolDown {
+    /// The share of the rate that is left in a step (from 0) of `steps`: `(1 − e / n)^power` in step `e` (from 0) of the
+    /// last `n`, 1 before them.
+    ///
+    /// ```
+    /// use clip_train::CoolDown;
+    /// let down = CoolDown { steps: 2, power: 1.0 };
+    /// assert_eq!([0, 1, 2, 3].map(|step| down.share(step, 4)), [1.0, 1.0, 1.0, 0.5]);
+    /// ```
+    pub fn share(self, step: u64, steps: u64) -> f64 {
+        let into = step.saturating_sub(steps.saturating_sub(self.steps));
+        if self.steps == 0 || into == 0 {
+            return 1.0;
+        }
+        // A run may take more steps than were planned, as above.
+        (1.0 - into as f64 / self.steps.min(steps).max(1) as f64)
+            .max(0.0)
+            .powf(self.power)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +108,21 @@ mod tests {
         }
         assert_eq!(Schedule::Constant.rate(0.3, 9, 4, 10), 0.3);
         assert_eq!(Schedule::Constant.rate(0.4, 0, 4, 10), 0.1);
+    }
+
+    /// `const_lr_cooldown` of OpenCLIP 3.3 (training/scheduler.py), base_lr = 1, 10 steps, cooldown_steps = 4:
+    /// `(1 - e / 4) ** power` from step 6 on.
+    #[test]
+    fn a_level_rate_cools_down_as_open_clips() {
+        let rates = |power| {
+            let down = CoolDown { steps: 4, power };
+            [0, 1, 5, 6, 7, 8, 9].map(|step| Schedule::Constant.rate(1.0, step, 2, 10) * down.share(step, 10))
+        };
+        assert_eq!(rates(1.0), [0.5, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]);
+        assert_eq!(rates(2.0), [0.5, 1.0, 1.0, 1.0, 0.5625, 0.25, 0.0625]);
+        let down = |steps| CoolDown { steps, power: 1.0 };
+        assert_eq!((down(0).share(9, 10), down(0).share(12, 10)), (1.0, 1.0));
+        assert_eq!((down(4).share(12, 10), down(40).share(5, 10)), (0.0, 0.5));
     }
 
     proptest! {

@@ -282,7 +282,7 @@ impl ImageBackbone for ConvNext {
         }
         Ok(Self {
             stages,
-            norm: LayerNorm::new(&params.at("norm").layer(layer), channels, EPS),
+            norm: LayerNorm::new(&params.at("norm"), channels, EPS),
             width: channels,
             image_size: config.image_size,
         })

@@ -1,6 +1,7 @@
 //! Everything a run can be told, as run.toml and the command's flags say it.
 
 mod adapters;
+mod check;
 mod concepts;
 mod data;
 mod every;
@@ -17,11 +18,12 @@ use clip_nn::layers::ProjectionConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::depth::{LayerDecay, LockLayers};
 use crate::groups::NoDecay;
 use crate::objectives::{self, ObjectiveTables};
 use crate::optimizer::OptimizerConfig;
 use crate::queue::QueueConfig;
-use crate::schedule::Schedule;
+use crate::schedule::{CoolDown, Schedule};
 
 pub use adapters::LoraConfig;
 pub use concepts::{ConceptSourceKind, ConceptsConfig};
@@ -159,6 +161,10 @@ pub struct RunConfig {
     pub warmup_steps: u64,
     /// How the rate goes on.
     pub schedule: Schedule,
+    /// The last steps, over which a constant rate goes down to 0.
+    pub cooldown_steps: u64,
+    /// How it goes down: 1 straight, more faster at first.
+    pub cooldown_power: f64,
     /// Weight decay of AdamW.
     pub weight_decay: f64,
     /// Which parameters do not decay: `open_clip`, `easynlp`, or a list of strings that their names contain.
@@ -180,6 +186,10 @@ pub struct RunConfig {
     pub shuffle: bool,
     /// A column of which no batch holds one value twice.
     pub unique_by: Option<String>,
+    /// A column of one value of which whole batches come: hard negatives.
+    pub batch_by: Option<String>,
+    /// The share of batches that do, if `batch_by` is given.
+    pub batch_by_share: f64,
     /// The type that linear layers compute in.
     pub dtype: Compute,
     /// The most tokens a text may have; the model's own if not given.
@@ -192,8 +202,16 @@ pub struct RunConfig {
     pub keep: usize,
     /// So many steps in a row whose loss or gradient is not finite end the run; each of them is left out.
     pub max_bad_steps: u64,
+    /// The decay of the weights' moving average, which is then evaluated and written in their place; 0 for none.
+    pub ema: f64,
+    /// A block's share of the rate of the block above it; 1 for the same rate everywhere.
+    pub layer_decay: f64,
+    /// The share of a picture's patches that training leaves out.
+    pub patch_dropout: f64,
     /// Shares of the rate by prefix of canonical names.
     pub rates: BTreeMap<String, f64>,
+    /// How many of each tower's first blocks keep their weights, with the embeddings below them.
+    pub lock_layers: LockLayers,
     /// Adapters that are trained in the place of the towers' weights; none if not given.
     pub lora: Option<LoraConfig>,
     /// How the two single towers are joined.
@@ -232,6 +250,8 @@ impl Default for RunConfig {
             lr: 5e-5,
             warmup_steps: 0,
             schedule: Schedule::Cosine,
+            cooldown_steps: 0,
+            cooldown_power: 1.0,
             weight_decay: 0.2,
             no_decay: NoDecay::OpenClip,
             betas: [0.9, 0.98],
@@ -242,13 +262,19 @@ impl Default for RunConfig {
             seed: 0,
             shuffle: true,
             unique_by: None,
+            batch_by: None,
+            batch_by_share: 0.5,
             dtype: Compute::F32,
             context_length: None,
             log_every: 1,
             checkpoint_every: Every::Epoch,
             keep: 2,
             max_bad_steps: 20,
+            ema: 0.0,
+            layer_decay: 1.0,
+            patch_dropout: 0.0,
             rates: BTreeMap::new(),
+            lock_layers: LockLayers::default(),
             lora: None,
             join: JoinConfig::default(),
             data: DataConfig::default(),
@@ -305,65 +331,7 @@ impl RunConfig {
         })
     }
 
-    /// Checks ranges; [`from_toml`](Self::from_toml) has done so, a caller that sets fields does it again.
-    ///
-    /// # Errors
-    /// The first setting that makes no sense.
-    pub fn check(&self) -> Result<()> {
-        let [low, high] = self.logit_scale_range;
-        let wrong = [
-            (self.epochs == 0, "epochs is 0"),
-            (self.batch_size == 0, "batch_size is 0"),
-            (!(self.lr.is_finite() && self.lr >= 0.0), "lr is no number from 0"),
-            (
-                !(self.weight_decay.is_finite() && self.weight_decay >= 0.0),
-                "weight_decay is no number from 0",
-            ),
-            (
-                !self.betas.iter().all(|beta| (0.0..1.0).contains(beta)),
-                "betas are not from 0 to below 1",
-            ),
-            (!(self.eps.is_finite() && self.eps >= 0.0), "eps is no number from 0"),
-            (
-                !(self.grad_clip.is_finite() && self.grad_clip >= 0.0),
-                "grad_clip is no number from 0",
-            ),
-            (
-                low.is_nan() || high.is_nan() || low > high,
-                "logit_scale_range is no range",
-            ),
-            (
-                self.rates.values().any(|rate| !(rate.is_finite() && *rate >= 0.0)),
-                "a share in rates is no number from 0",
-            ),
-            (
-                !(0.0..=1.0).contains(&self.data.caption_share),
-                "data.caption_share is not from 0 to 1",
-            ),
-            (self.log_every == 0, "log_every is 0"),
-            (self.checkpoint_every == Every::Steps(0), "checkpoint_every is 0"),
-            (self.evaluation.every == Every::Steps(0), "evaluation.every is 0"),
-            (self.evaluation.patience == Some(0), "evaluation.patience is 0"),
-            (self.evaluation.batch_size == 0, "evaluation.batch_size is 0"),
-            (self.cache.batch_size == 0, "cache.batch_size is 0"),
-            (self.max_steps == Some(0), "max_steps is 0"),
-            (self.keep == 0, "keep is 0: a run needs its newest checkpoint"),
-            (
-                self.unique_by.is_some() && !self.shuffle,
-                "unique_by draws an order, and shuffle is false",
-            ),
-        ];
-        if let Some((_, what)) = wrong.iter().find(|(wrong, _)| *wrong) {
-            return Err(Error::invalid(*what).remedy("correct it in run.toml or by its flag"));
-        }
-        self.lora.as_ref().map_or(Ok(()), LoraConfig::check)?;
-        self.text_augmentation.check()?;
-        self.concepts.check()?;
-        self.queue.check()?;
-        self.augmentation.check()
-    }
-
-    /// The optimizer's part.
+    /// The optimizer's part, less the decay over layers, which depends on the model: [`LayerDecay::new`].
     pub fn optimizer(&self) -> OptimizerConfig {
         OptimizerConfig {
             betas: self.betas,
@@ -371,7 +339,17 @@ impl RunConfig {
             weight_decay: self.weight_decay,
             no_decay: self.no_decay.clone(),
             rates: self.rates.clone(),
+            layer_decay: LayerDecay::NONE,
         }
+    }
+
+    /// The rate of a step (from 0) of `steps`.
+    pub fn rate(&self, step: u64, steps: u64) -> f64 {
+        let down = CoolDown {
+            steps: self.cooldown_steps,
+            power: self.cooldown_power,
+        };
+        self.schedule.rate(self.lr, step, self.warmup_steps, steps) * down.share(step, steps)
     }
 
     /// Steps of the whole run where an epoch has `pairs` pairs.

@@ -72,6 +72,7 @@ impl Encoder<'_> {
     fn pass(&self) -> Pass {
         Pass {
             compute: self.options.compute,
+            patch_dropout: self.options.patch_dropout,
             ..Pass::TRAIN
         }
     }

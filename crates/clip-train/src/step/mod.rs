@@ -32,6 +32,8 @@ pub struct StepOptions {
     pub step: u64,
     /// The type that linear layers compute in.
     pub compute: Kind,
+    /// The share of a picture's patches that is left out.
+    pub patch_dropout: f64,
 }
 
 /// What a run holds beside a batch, as it was before the batch. The default is nothing.

@@ -24,11 +24,14 @@ use crate::checkpoint::{Best, CONCEPTS, Checkpoint, Checkpoints, OPTIMIZER, QUEU
 use crate::clip::clip_gradients;
 use crate::concepts::NameReader;
 use crate::config::{Compute, RunConfig};
+use crate::depth::LayerDecay;
+use crate::ema::Ema;
 use crate::evaluate::Evaluation;
-use crate::groups::{check_prefixes, lock};
+use crate::fit::fit;
+use crate::groups::check_prefixes;
 use crate::objectives::Objectives;
 use crate::observers::{JsonLines, TensorBoard};
-use crate::optimizer::Optimizer;
+use crate::optimizer::{Optimizer, OptimizerConfig};
 use crate::run::RunDir;
 use crate::start;
 use crate::step::{Beside, StepLoss, StepOptions, back_propagate};
@@ -83,6 +86,7 @@ pub struct Trainer {
     checkpoints: Checkpoints,
     objectives: Objectives,
     optimizer: Optimizer,
+    ema: Option<Ema>,
     /// Queue and concepts, where an objective looks at them.
     memory: Option<Memory>,
     /// The rows of the last step that was left out.
@@ -120,7 +124,7 @@ impl Trainer {
             );
         }
         let steps = config.steps(pairs)?;
-        lock(model.parameters(), &config.lock)?;
+        fit(&model, &config)?;
         check_prefixes("rates", config.rates.keys().map(String::as_str), model.parameters())?;
         let device = model.logit_scale().device();
         let objectives = Objectives::build(&config.objectives, zoo, &model.shape(), config.seed, device)?;
@@ -128,10 +132,16 @@ impl Trainer {
             .parameters()
             .trainable()
             .chain(objectives.parameters().trainable());
-        let optimizer = Optimizer::new(trained, &config.optimizer())?;
+        let layer_decay = LayerDecay::new(model.parameters(), config.layer_decay)?;
+        let settings = OptimizerConfig {
+            layer_decay,
+            ..config.optimizer()
+        };
+        let optimizer = Optimizer::new(trained, &settings)?;
         if optimizer.is_empty() {
             return Err(Error::invalid("every parameter is locked, so there is nothing to train").remedy("lock less"));
         }
+        let ema = Ema::of(model.parameters(), config.ema)?;
         let memory = Memory::new(&objectives.needs(), &config, &model, names)?;
         let (path, checkpoints) = (run.path().to_owned(), run.checkpoints());
         let notes = run.notes().to_vec();
@@ -158,6 +168,7 @@ impl Trainer {
             checkpoints,
             objectives,
             optimizer,
+            ema,
             memory,
             suspects: String::new(),
             state,
@@ -174,7 +185,6 @@ impl Trainer {
             resumed: run.checkpoint().map(|checkpoint| checkpoint.state().step),
             saved: None,
         };
-        trainer.check_adapters()?;
         trainer.open(notes, run.into_checkpoint())?;
         Ok(trainer)
     }
@@ -325,15 +335,13 @@ impl Trainer {
             return Ok(());
         }
         let started = Instant::now();
-        let rate = self
-            .config
-            .schedule
-            .rate(self.config.lr, self.state.step, self.config.warmup_steps, self.steps);
+        let rate = self.config.rate(self.state.step, self.steps);
         let options = StepOptions {
             micro_batch: self.config.micro_batch,
             seed: self.config.seed,
             step: self.state.step,
             compute: self.compute(),
+            patch_dropout: self.config.patch_dropout,
         };
         self.optimizer.zero_gradients()?;
         let needs = self.objectives.needs_at(self.state.step);
@@ -352,6 +360,7 @@ impl Trainer {
         if good {
             self.optimizer.step(rate)?;
             self.clamp_scale()?;
+            self.ema.as_ref().map_or(Ok(()), Ema::update)?;
             if let Some(memory) = &mut self.memory {
                 memory.push(&stepped, batch, self.state.step)?;
             }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::Trainer;
 use crate::checkpoint::{Best, CONCEPTS, OPTIMIZER, QUEUE};
 use crate::config::Every;
+use crate::ema::averaged;
 use crate::evaluate::{Embedded, Figure, figures};
 use crate::folder::{PendingFolder, link_files};
 
@@ -72,7 +73,7 @@ impl Trainer {
         };
         let embedded = {
             let _guard = tch::no_grad_guard();
-            evaluation.embed(&self.model, compute)?
+            averaged(self.ema.as_ref(), || evaluation.embed(&self.model, compute))?
         };
         if self.config.evaluation.keep_features {
             keep(&self.path.join("valid.safetensors"), &embedded)?;

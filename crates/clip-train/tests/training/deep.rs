@@ -1,7 +1,9 @@
 //! Small transformers for both towers: layers that may have adapters, blocks with a depth, patches.
 
 use clip_nn::clip_core::Result;
-use clip_nn::layers::{Activation, Embedding, LayerNorm, Patches, Pooled, PreNormConfig, PreNormStack, Visible};
+use clip_nn::layers::{
+    Activation, Embedding, LayerNorm, Patches, Pooled, PreNormConfig, PreNormStack, Visible, drop_patches,
+};
 use clip_nn::serde::{Deserialize, Serialize};
 use clip_nn::tch::Tensor;
 use clip_nn::{
@@ -68,9 +70,14 @@ impl ImageEncoder for DeepImage {
         [4, 4]
     }
 
+    fn drops_patches(&self) -> bool {
+        true
+    }
+
     fn forward(&self, pixels: &Tensor, pass: Pass) -> TowerOutput {
         let class = self.class.expand([pixels.size()[0], 1, WIDTH], false);
         let x = Tensor::cat(&[class, self.patches.forward(pixels, pass)], 1) + &self.positions;
+        let x = drop_patches(&x, 1, pass);
         let x = self.blocks.forward(x, Visible::All, Pooled::First, pass);
         TowerOutput::from_stack(self.norm.forward(&x), Pooled::First, pass)
     }

@@ -18,7 +18,7 @@ fn tiled(model: &DualEncoder, tile: usize) -> Objectives {
     Objectives::build(&tables, &zoo(), &model.shape(), 0, clip_nn::tch::Device::Cpu).unwrap()
 }
 
-fn batch() -> Batch {
+pub(crate) fn batch() -> Batch {
     let mut pairs = Pairs::new(11, 11, 0);
     pairs.items[2] = Some(Id(4));
     pairs.items[7] = Some(Id(4));
@@ -27,32 +27,31 @@ fn batch() -> Batch {
     batch
 }
 
-fn options(micro_batch: usize) -> StepOptions {
+pub(crate) fn options(micro_batch: usize) -> StepOptions {
     StepOptions {
         micro_batch,
         seed: 3,
         step: 17,
         compute: Kind::Float,
+        patch_dropout: 0.0,
     }
 }
 
 fn loss(model: &DualEncoder, micro_batch: usize) -> f64 {
+    loss_with(model, options(micro_batch))
+}
+
+pub(crate) fn loss_with(model: &DualEncoder, options: StepOptions) -> f64 {
     for parameter in model.parameters().trainable() {
         parameter.tensor.shallow_clone().zero_grad();
     }
-    back_propagate(
-        model,
-        &objectives(model),
-        &batch(),
-        &Beside::default(),
-        options(micro_batch),
-    )
-    .unwrap()
-    .loss
-    .total
+    back_propagate(model, &objectives(model), &batch(), &Beside::default(), options)
+        .unwrap()
+        .loss
+        .total
 }
 
-fn gradients(model: &DualEncoder) -> Vec<(String, Tensor)> {
+pub(crate) fn gradients(model: &DualEncoder) -> Vec<(String, Tensor)> {
     let trained = model.parameters().trainable();
     trained
         .map(|parameter| (parameter.name.clone(), parameter.tensor.grad().copy()))
@@ -103,11 +102,16 @@ fn tiles_and_micro_batches_together_give_the_gradient_of_the_whole_batch() {
 /// direction is the gradient's.
 #[test]
 fn dropout_is_replayed_in_the_second_pass() {
-    let model = model(0.3);
+    slope_is_the_gradients(&model(0.3), &|micro_batch| options(micro_batch));
+}
+
+/// The loss of a step, as a function of the weights, has the step's gradient as its slope.
+pub(crate) fn slope_is_the_gradients(model: &DualEncoder, options: &dyn Fn(usize) -> StepOptions) {
     for micro_batch in [0, 4] {
-        let start = loss(&model, micro_batch);
-        assert_eq!(start, loss(&model, micro_batch), "the same step draws the same");
-        let slopes = gradients(&model);
+        let loss = |model, micro_batch| loss_with(model, options(micro_batch));
+        let start = loss(model, micro_batch);
+        assert_eq!(start, loss(model, micro_batch), "the same step draws the same");
+        let slopes = gradients(model);
         let size = slopes
             .iter()
             .map(|(_, g)| g.square().sum(Kind::Double).double_value(&[]))
@@ -120,9 +124,9 @@ fn dropout_is_replayed_in_the_second_pass() {
         };
         let by = 2e-3 / size.sqrt();
         moved(by);
-        let above = loss(&model, micro_batch);
+        let above = loss(model, micro_batch);
         moved(-2.0 * by);
-        let below = loss(&model, micro_batch);
+        let below = loss(model, micro_batch);
         moved(by);
         let (slope, wanted) = ((above - below) / (2.0 * by), size);
         assert!(

@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
 mod adapters;
+mod average;
 mod deep;
+mod depth;
 mod gradients;
+mod passes;
 mod resume;
 mod runs;
 mod tables;

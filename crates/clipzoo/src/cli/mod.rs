@@ -15,6 +15,7 @@ mod progress;
 mod rows;
 mod tokenize;
 mod train;
+mod tuning;
 mod waiting;
 
 use std::ffi::OsString;

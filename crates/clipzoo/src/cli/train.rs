@@ -18,6 +18,7 @@ use super::Cli;
 use super::args::{Compute, Dtype, OnBadRow, note, open_table, print, refuse_hub};
 use super::failure::{Failure, Outcome, usage};
 use super::rows::ColumnDecoder;
+use super::tuning::TuningFlags;
 
 /// Flags of `train`. Each overrides the file's value.
 #[derive(clap::Args)]
@@ -103,6 +104,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", help_heading = "Training")]
     context_length: Option<usize>,
 
+    #[command(flatten)]
+    tuning: TuningFlags,
     #[command(flatten)]
     table: TableFlags,
     #[command(flatten)]
@@ -203,10 +206,13 @@ impl Args {
         set(&mut config.checkpoint_every, self.checkpoint_every);
         set_some(&mut config.evaluation.patience, self.patience);
         set_some(&mut config.context_length, self.context_length);
+        self.tuning.over(&mut config);
         self.table.over(&mut config.data);
-        // `--unique-by item` means the product, whatever its column is called.
-        if let (Some("item"), Some(column)) = (config.unique_by.as_deref(), &config.data.item_column) {
-            config.unique_by = Some(column.clone());
+        // `--unique-by item` (or `--batch-by`) means the product, whatever its column is called.
+        for chosen in [&mut config.unique_by, &mut config.batch_by] {
+            if let (Some("item"), Some(column)) = (chosen.as_deref(), &config.data.item_column) {
+                *chosen = Some(column.clone());
+            }
         }
         if self.compute.dtype == Dtype::Bf16 {
             config.dtype = TrainType::Bf16;
@@ -279,9 +285,11 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         );
     };
     let train: Arc<dyn PairTable> = Arc::new(open(&config.data, &train_file)?);
-    if let (Some(column), true) = (&config.unique_by, train.rows() > 0) {
+    for column in config.unique_by.iter().chain(&config.batch_by) {
         // A column that is not there is found before the run's directory holds anything.
-        train.label(0, column)?;
+        if train.rows() > 0 {
+            train.label(0, column)?;
+        }
     }
     let valid: Option<Arc<dyn PairTable>> = match &config.data.valid {
         Some(file) => Some(Arc::new(open(&config.data, file)?)),
@@ -310,7 +318,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
     if !args.json {
         let count = loaded.model.parameters().count();
         note(&format!(
-            "training {count} parameters on {} pairs, threads: {threads}",
+            "a model of {count} parameters, {} training pairs, threads: {threads}",
             train.rows()
         ));
     }
