@@ -13,12 +13,12 @@ fn uniform(bits: u64) -> f64 {
     ((bits >> 11) + 1) as f64 / (1u64 << 53) as f64
 }
 
-/// A direction for each concept, drawn evenly from all directions (normal coordinates, Box and Muller 1958) by the run's
-/// seed and the concept's id alone: `[concepts, dim]`.
-pub(super) fn random(concepts: &[Id], dim: i64, seed: u64, device: Device) -> Result<Tensor> {
+/// A direction for each concept, drawn evenly from all directions (normal coordinates, Box and Muller 1958) by `draw`
+/// and the concept's id alone: `[concepts, dim]`.
+pub(super) fn random(concepts: &[Id], dim: i64, draw: u64, device: Device) -> Result<Tensor> {
     let mut values = Vec::with_capacity(concepts.len() * dim as usize);
     for concept in concepts {
-        let start = mix(mix(seed) ^ concept.0);
+        let start = mix(mix(draw) ^ concept.0);
         values.extend((0..dim as u64).map(|at| {
             let (radius, angle) = (mix(start ^ (2 * at)), mix(start ^ (2 * at + 1)));
             ((-2.0 * uniform(radius).ln()).sqrt() * (TAU * uniform(angle)).cos()) as f32

@@ -10,8 +10,10 @@ pub enum Anchors {
     /// Its prototypes in the queue, and its encoded name in the bank.
     #[default]
     Queue,
-    /// A random unit vector of its own, fixed for the run, in place of all of them: a control. What it gains is no
-    /// knowledge of concepts.
+    /// A random unit vector of its own, fixed for the run, in place of all of them: classes without a queue. It still
+    /// says which pairs share a concept.
+    Fixed,
+    /// A random unit vector drawn anew for each step: a control. What it gains is no knowledge of concepts.
     Random,
 }
 

@@ -17,6 +17,8 @@ use clip_nn::{
 use constants::cross_entropy;
 use targets::{Own, Targets};
 
+use crate::seeds::mix;
+
 pub use config::{Anchors, ConceptPrototypesConfig};
 
 /// How the current pair and the names of concepts match the prototypes of the feature queue, in up to four terms:
@@ -58,14 +60,18 @@ impl Step<'_> {
     fn prototypes(&self, of: Modality, concepts: &[Id]) -> Result<Tensor> {
         match self.anchors {
             Anchors::Queue => self.queue.prototypes(of, concepts),
-            Anchors::Random => self.random(concepts),
+            Anchors::Fixed | Anchors::Random => self.random(concepts),
         }
     }
 
     fn random(&self, concepts: &[Id]) -> Result<Tensor> {
         let view = self.features.images.iter().chain(&self.features.texts).next();
         let dim = view.and_then(|view| view.unit.size().get(1).copied()).unwrap_or(0);
-        anchors::random(concepts, dim, self.context.seed, self.context.weights.device())
+        let draw = match self.anchors {
+            Anchors::Random => mix(self.context.seed ^ mix(self.context.step)),
+            Anchors::Queue | Anchors::Fixed => self.context.seed,
+        };
+        anchors::random(concepts, dim, draw, self.context.weights.device())
     }
 
     /// Shapes, where other code hands them in.
@@ -137,7 +143,7 @@ impl ConceptPrototypes {
         let targets = Targets::even(Own::of_images(&bank.ids, step.context), step.context)?;
         match step.anchors {
             Anchors::Queue => self.against(&step.features.images, &bank.texts, &targets),
-            Anchors::Random => self.against(&step.features.images, &step.random(&bank.ids)?, &targets),
+            Anchors::Fixed | Anchors::Random => self.against(&step.features.images, &step.random(&bank.ids)?, &targets),
         }
     }
 

@@ -117,6 +117,7 @@ struct Case {
     concepts: Vec<Vec<u64>>,
     captions: Vec<Option<u64>>,
     weights: Vec<f64>,
+    step: u64,
 }
 
 fn case() -> Case {
@@ -134,6 +135,7 @@ fn case() -> Case {
         concepts: vec![vec![], vec![40, 10, 40, 99], vec![30], vec![20, 30, 40], vec![20, 10]],
         captions: vec![None, None, None, None, Some(10)],
         weights: vec![1.0, 2.0, 0.5, 1.0, 3.0],
+        step: 7,
     }
 }
 
@@ -209,7 +211,7 @@ impl Case {
             bias: None,
             queue: Some(&queue),
             bank: Some(&bank).filter(|bank| !bank.ids.is_empty()),
-            step: 7,
+            step: self.step,
             seed: 3,
         };
         let terms = ConceptPrototypes::new(config).unwrap().loss(&features, &context);
@@ -472,6 +474,17 @@ fn random_anchors_know_nothing_of_prototypes() {
         let [one, another] = [&case, &other].map(|case| case.term(name, only(name)).0);
         assert!(!close(one, another, 1e-4), "{name}: {one} and {another}");
         assert!(!close(value, one, 1e-4), "{name}: {value} and {one}");
+        // Drawn anew in the next step, unless they are fixed.
+        let later = Case {
+            step: case.step + 1,
+            ..case.clone()
+        };
+        assert!(!close(value, later.term(name, random).0, 1e-4), "{name}");
+        let fixed = ConceptPrototypesConfig {
+            anchors: Anchors::Fixed,
+            ..random
+        };
+        assert_eq!(case.term(name, fixed).0, later.term(name, fixed).0, "{name}");
     }
 }
 
