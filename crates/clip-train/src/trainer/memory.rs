@@ -33,7 +33,7 @@ impl Memory {
             return Ok(None);
         }
         let device = model.logit_scale().device();
-        let queue = RingQueue::new(config.queue.clone(), model.shape().dim, device)?;
+        let queue = RingQueue::new(config.queue, model.shape().dim, device)?;
         let concepts = match (named, names) {
             (false, _) => None,
             (true, Some(reader)) => Some(Concepts::new(reader, config.queue.max_concepts)),
