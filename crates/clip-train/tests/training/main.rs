@@ -3,6 +3,7 @@
 
 mod adapters;
 mod average;
+mod configs;
 mod deep;
 mod depth;
 mod gradients;

@@ -90,7 +90,7 @@ fn table(folder: &Path, name: &str, rows: u32, bad: &[u32]) -> Arc<dyn PairTable
     Arc::new(Table::open(&path, options).unwrap())
 }
 
-struct Setting {
+pub(crate) struct Setting {
     root: tempfile::TempDir,
     bad: Vec<u32>,
     workers: usize,
@@ -98,7 +98,7 @@ struct Setting {
 }
 
 impl Setting {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             root: tempfile::tempdir().unwrap(),
             bad: Vec::new(),
@@ -111,7 +111,13 @@ impl Setting {
         self.root.path().join(name)
     }
 
-    fn run(&self, name: &str, config: &RunConfig, existing: Existing, fresh: DualEncoder) -> (Result<Trained>, Told) {
+    pub(crate) fn run(
+        &self,
+        name: &str,
+        config: &RunConfig,
+        existing: Existing,
+        fresh: DualEncoder,
+    ) -> (Result<Trained>, Told) {
         let told = Told::default();
         let run = RunDir::open(self.path(name), existing).unwrap();
         let job = Job {
@@ -136,7 +142,7 @@ impl Setting {
         (trained, told)
     }
 
-    fn metrics(&self, name: &str) -> Vec<Value> {
+    pub(crate) fn metrics(&self, name: &str) -> Vec<Value> {
         let text = fs::read_to_string(self.path(name).join("metrics.jsonl")).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
