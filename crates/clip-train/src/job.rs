@@ -12,8 +12,8 @@ use crate::config::{BadRows, Compute, ConceptSourceKind, RunConfig};
 use crate::fit::fit;
 use crate::groups::locked;
 use crate::inputs::{
-    Extent, Fill, Masking, Reading, Shapes, Store, Stores, TableSource, TemplateNames, ValidTable, WithConcepts, fill,
-    standardise, tower_id,
+    Captions, Extent, Fill, Masking, Reading, Shapes, Store, Stores, TableSource, Teacher, TemplateNames, ValidTable,
+    WithConcepts, fill, standardise, tower_id,
 };
 use crate::objectives::Objectives;
 use crate::run::RunDir;
@@ -80,6 +80,18 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
     let bad_rows = bad_rows(&config);
     let rejects = Arc::new(Mutex::new(Rejects::beside(run.path())));
     let views = Arc::new(Views::new(&config.augmentation, config.text_augmentation.open()?));
+    let device = model.logit_scale().device();
+    let needs = Objectives::build(&config.objectives, zoo, &model.shape(), config.seed, device)?.needs();
+    check_concepts(&needs, &config)?;
+    let captions = Captions {
+        share: config.data.caption_share,
+        template: config.concepts.template.as_str().into(),
+    };
+    let teacher = if needs.teacher && !run.finished(&config) {
+        Some(Arc::new(Teacher::open(&config.teacher, &*train)?))
+    } else {
+        None
+    };
     let mut stores = Stores::default();
     // A finished run has nothing to compute; the trainer says so.
     if !run.finished(&config) {
@@ -94,12 +106,12 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
             reading: &reading,
             stores: &stores,
             views: &views,
+            captions: &captions,
             batch: config.cache.batch_size,
             compute,
             bad_rows,
         };
-        let names = config.data.caption_share > 0.0;
-        fill(&work, &train, Extent::Everything { names }, &mut note)?;
+        fill(&work, &train, Extent::Everything, &mut note)?;
         if let Some(valid) = &valid {
             fill(&work, valid, Extent::First, &mut note)?;
         }
@@ -112,8 +124,6 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
             }
         }
     }
-    let device = model.logit_scale().device();
-    let needs = Objectives::build(&config.objectives, zoo, &model.shape(), config.seed, device)?.needs();
     if needs.text_views > 1 && stores.text.is_some() {
         let note = "the text tower is locked and its features are kept, so a text that comes again in another view comes \
                     unchanged; `enabled = false` under [cache] encodes changed ones";
@@ -121,7 +131,6 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
             .iter_mut()
             .try_for_each(|observer| observer.observe(&Event::Note(note)))?;
     }
-    check_concepts(&needs, &config)?;
     let shapes = Shapes::of(&model);
     let names = TemplateNames {
         template: config.concepts.template.clone(),
@@ -143,13 +152,14 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         stores,
         views,
         wanted: [needs.image_views, needs.text_views],
-        caption_share: config.data.caption_share,
+        captions,
         masking: needs.masked_text.map(|share| Masking {
             share,
             vocabulary: reading.tokenizer.vocabulary(),
         }),
         reading,
         shapes,
+        teacher,
         seed: config.seed,
         batch: config.batch_size,
         last: if config.drop_last {
@@ -180,18 +190,25 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
     Ok(Trained { summary, rejects })
 }
 
-/// An error where an objective looks at concepts and no source of them is named.
+/// An error where concepts are looked at and no source of them is named.
 fn check_concepts(needs: &Needs, config: &RunConfig) -> Result<()> {
     let given = match config.concepts.source {
         ConceptSourceKind::Column => config.data.concept_column.is_some(),
         ConceptSourceKind::Phrases => true,
         ConceptSourceKind::None => false,
     };
-    if needs.concepts && !given {
-        return Err(
-            Error::invalid("an objective looks at the pairs' concepts, and nothing says which they carry")
-                .remedy("name their column (--concept-column), or a phrase list (concepts.phrases in run.toml)"),
-        );
+    let who = if needs.concepts {
+        "an objective looks"
+    } else if config.data.caption_share > 0.0 {
+        "data.caption_share looks"
+    } else {
+        return Ok(());
+    };
+    if !given {
+        return Err(Error::invalid(format!(
+            "{who} at the pairs' concepts, and nothing says which they carry"
+        ))
+        .remedy("name their column (--concept-column), or a phrase list (concepts.phrases in run.toml)"));
     }
     Ok(())
 }

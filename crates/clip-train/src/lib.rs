@@ -42,7 +42,7 @@ pub use clip::clip_gradients;
 pub use concepts::NameReader;
 pub use config::{
     Augmentation, BadRows, CacheConfig, Compute, ConceptSourceKind, ConceptsConfig, DataConfig, Environment,
-    EvaluationConfig, Every, JoinConfig, LoraConfig, RunConfig, TextAugmentation,
+    EvaluationConfig, Every, JoinConfig, LoraConfig, RunConfig, TeacherConfig, TextAugmentation,
 };
 pub use depth::{LayerDecay, LockLayers};
 pub use evaluate::{Embedded, Evaluation, Figure, figures};
@@ -51,9 +51,9 @@ pub use inputs::Reading;
 pub use job::{Job, Trained, train};
 pub use masking::{Masked, mask};
 pub use objectives::{
-    Anchors, ConceptPrototypes, ConceptPrototypesConfig, Directions, InfoNce, InfoNceConfig, MaskedLanguage,
-    MaskedLanguageConfig, MultiView, NearestNeighbour, NearestNeighbourConfig, ObjectiveTables, Objectives, SameItem,
-    Sigmoid, SigmoidConfig, SimSiam, SimSiamConfig, TermValues, register,
+    Anchors, ConceptPrototypes, ConceptPrototypesConfig, Directions, Distill, DistillConfig, InfoNce, InfoNceConfig,
+    MaskedLanguage, MaskedLanguageConfig, MultiView, NearestNeighbour, NearestNeighbourConfig, ObjectiveTables,
+    Objectives, SameItem, Sigmoid, SigmoidConfig, SimSiam, SimSiamConfig, TermValues, register,
 };
 pub use observers::{JsonLines, TensorBoard, Terminal};
 pub use optimizer::{Optimizer, OptimizerConfig};

@@ -90,6 +90,7 @@ impl RunConfig {
         self.text_augmentation.check()?;
         self.concepts.check()?;
         self.queue.check()?;
+        self.teacher.check()?;
         self.augmentation.check()
     }
 }

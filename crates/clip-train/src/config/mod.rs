@@ -6,6 +6,7 @@ mod concepts;
 mod data;
 mod every;
 mod read;
+mod teacher;
 mod texts;
 mod write;
 
@@ -29,6 +30,7 @@ pub use adapters::LoraConfig;
 pub use concepts::{ConceptSourceKind, ConceptsConfig};
 pub use data::{Augmentation, BadRows, DataConfig, Environment};
 pub use every::Every;
+pub use teacher::TeacherConfig;
 pub use texts::TextAugmentation;
 pub(crate) use write::HEADER;
 
@@ -226,6 +228,8 @@ pub struct RunConfig {
     pub augmentation: Augmentation,
     /// Further views of texts.
     pub text_augmentation: TextAugmentation,
+    /// What the run learns from beside its pairs.
+    pub teacher: TeacherConfig,
     /// Features of locked towers.
     pub cache: CacheConfig,
     /// How the run is evaluated.
@@ -282,6 +286,7 @@ impl Default for RunConfig {
             queue: QueueConfig::default(),
             augmentation: Augmentation::default(),
             text_augmentation: TextAugmentation::default(),
+            teacher: TeacherConfig::default(),
             cache: CacheConfig::default(),
             evaluation: EvaluationConfig::default(),
             objectives: ObjectiveTables::from([("info_nce".to_owned(), serde_json::Map::new())]),

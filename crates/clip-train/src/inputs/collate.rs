@@ -3,9 +3,10 @@
 use clip_core::{Concept, Error, PixelBatch, Result, TokenBatch};
 use clip_data::Prepared;
 use clip_nn::tch::{Device, Tensor};
-use clip_nn::{DualEncoder, ImageInput, TextInput, door, pad, pixels};
+use clip_nn::{DualEncoder, ImageInput, TeacherFeatures, TextInput, door, pad, pixels};
 
 use super::row::{Inputs, Taken};
+use super::teacher::TeacherRow;
 use crate::batch::{Batch, MaskedTokens};
 
 /// What inputs are made for.
@@ -113,6 +114,21 @@ fn names(rows: &[Prepared<Inputs>]) -> Vec<Concept> {
     names
 }
 
+/// The teacher's features, where every row has them.
+fn teacher(rows: &[Prepared<Inputs>], device: Device) -> Result<Option<TeacherFeatures>> {
+    let taught: Option<Vec<&TeacherRow>> = rows.iter().map(|row| row.output.teacher.as_ref()).collect();
+    let Some((taught, first)) = taught.as_ref().and_then(|rows| Some((rows, rows.first()?))) else {
+        return Ok(None);
+    };
+    let images: Vec<&Vec<f32>> = taught.iter().map(|row| &row.image).collect();
+    let texts: Vec<&Vec<f32>> = taught.iter().map(|row| &row.text).collect();
+    Ok(Some(TeacherFeatures {
+        images: pooled(&images, device)?,
+        texts: pooled(&texts, device)?,
+        scale: first.scale,
+    }))
+}
+
 /// A loader's batch as a step takes it.
 pub(crate) fn batch(loaded: &clip_data::Batch<Inputs>, shapes: Shapes) -> Result<Batch> {
     let rows: &[Prepared<Inputs>] = &loaded.rows;
@@ -133,7 +149,7 @@ pub(crate) fn batch(loaded: &clip_data::Batch<Inputs>, shapes: Shapes) -> Result
         captions: rows.iter().map(|row| row.output.caption).collect(),
         weights: rows.iter().map(|row| row.weight).collect(),
         masked: masked(rows, shapes)?,
-        teacher: None,
+        teacher: teacher(rows, shapes.device)?,
         names: names(rows),
         origins: rows.iter().map(|row| row.origin.clone()).collect(),
         position: loaded.reached.clone(),

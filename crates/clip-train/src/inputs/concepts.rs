@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clip_core::{ConceptSource, Id, Pair, PairTable, Result, Tokenizer};
+use clip_core::{Concept, ConceptSource, Id, Pair, PairTable, Result, Tokenizer};
 use clip_nn::{TextInput, pad};
 
 use super::Shapes;
@@ -44,5 +44,21 @@ impl NameReader for TemplateNames {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let tokens = self.tokenizer.encode(&texts)?;
         Ok(TextInput::Tokens(pad(&tokens, self.shapes.pad, self.shapes.device)?))
+    }
+}
+
+/// Which pairs' texts are names of concepts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Captions {
+    /// The share of pairs with concepts whose text is one of the concepts' names.
+    pub(crate) share: f64,
+    /// `{}` stands for the name.
+    pub(crate) template: Arc<str>,
+}
+
+impl Captions {
+    /// The text that stands for a concept.
+    pub(crate) fn text(&self, concept: &Concept) -> String {
+        self.template.replace("{}", &concept.name)
     }
 }

@@ -15,6 +15,7 @@ use clip_nn::{DualEncoder, Zoo};
 
 use super::Reading;
 use super::collate::{Shapes, images, texts};
+use super::concepts::Captions;
 use super::pass::{pooled_images, pooled_texts, values};
 use super::replicas::Replicas;
 use super::row::{Stores, Taken};
@@ -32,6 +33,7 @@ pub(crate) struct Fill<'a> {
     pub(crate) reading: &'a Reading,
     pub(crate) stores: &'a Stores,
     pub(crate) views: &'a Arc<Views>,
+    pub(crate) captions: &'a Captions,
     /// Rows computed at once by each thread.
     pub(crate) batch: usize,
     pub(crate) compute: Kind,
@@ -43,7 +45,7 @@ pub(crate) struct Fill<'a> {
 pub(crate) enum Extent {
     /// Every text, every picture, every view: what training may draw; and every concept's name, where these stand in for
     /// texts.
-    Everything { names: bool },
+    Everything,
     /// The first text and the first picture as it is: what an evaluation takes.
     First,
 }
@@ -64,13 +66,14 @@ struct FindMissing {
     reading: Reading,
     stores: Stores,
     views: Arc<Views>,
+    captions: Captions,
     extent: Extent,
 }
 
 impl FindMissing {
     fn images(&self, pair: &Pair, store: &Store) -> Result<Pictures> {
         let (pictures, views) = match self.extent {
-            Extent::Everything { .. } => (pair.images.len(), self.views.kept()),
+            Extent::Everything => (pair.images.len(), self.views.kept()),
             Extent::First => (pair.images.len().min(1), 1),
         };
         let mut missing = Vec::new();
@@ -90,12 +93,14 @@ impl FindMissing {
 
     fn texts(&self, pair: &Pair, store: &Store) -> Result<Texts> {
         let (count, names) = match self.extent {
-            Extent::Everything { names: true } => (pair.texts.len(), pair.concepts.as_slice()),
-            Extent::Everything { names: false } => (pair.texts.len(), [].as_slice()),
+            Extent::Everything if self.captions.share > 0.0 => (pair.texts.len(), pair.concepts.as_slice()),
+            Extent::Everything => (pair.texts.len(), [].as_slice()),
             Extent::First => (pair.texts.len().min(1), [].as_slice()),
         };
         let texts = (0..count).map(|which| self.reading.ids(pair, which));
-        let names = names.iter().map(|concept| self.reading.text_ids(&concept.name));
+        let names = names
+            .iter()
+            .map(|concept| self.reading.text_ids(&self.captions.text(concept)));
         let mut missing = Vec::new();
         for ids in texts.chain(names) {
             let ids = ids?;
@@ -260,6 +265,7 @@ pub(crate) fn fill(
         reading: work.reading.clone(),
         stores: work.stores.clone(),
         views: Arc::clone(work.views),
+        captions: work.captions.clone(),
         extent,
     };
     // A row brings all its views at once, so fewer rows make a batch.

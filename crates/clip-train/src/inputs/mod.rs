@@ -10,15 +10,17 @@ mod row;
 mod source;
 mod statistics;
 mod store;
+mod teacher;
 mod valid;
 
 pub(crate) use collate::Shapes;
-pub(crate) use concepts::{TemplateNames, WithConcepts};
+pub(crate) use concepts::{Captions, TemplateNames, WithConcepts};
 pub(crate) use fill::{Extent, Fill, fill};
 pub(crate) use row::{Masking, Stores};
 pub(crate) use source::TableSource;
 pub(crate) use statistics::standardise;
 pub(crate) use store::{Store, tower_id};
+pub(crate) use teacher::Teacher;
 pub(crate) use valid::ValidTable;
 
 use std::sync::Arc;

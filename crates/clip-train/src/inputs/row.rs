@@ -7,7 +7,9 @@ use clip_data::Prepare;
 
 use super::Reading;
 use super::choice::{Choice, Purpose};
+use super::concepts::Captions;
 use super::store::{Store, text_content};
+use super::teacher::{Teacher, TeacherRow};
 use crate::masking::{Masked, mask};
 use crate::seeds::Draw;
 use crate::views::Views;
@@ -37,6 +39,8 @@ pub(crate) struct Inputs {
     pub(crate) caption: Option<Id>,
     /// The first view's text with tokens masked, where an objective asks for it.
     pub(crate) masked: Option<Masked>,
+    /// The teacher's features, where an objective asks for them.
+    pub(crate) teacher: Option<TeacherRow>,
 }
 
 /// How texts are masked.
@@ -54,9 +58,9 @@ pub(crate) struct PrepareInputs {
     pub(crate) purpose: Purpose,
     /// Views of pictures and of texts that the objectives ask for.
     pub(crate) wanted: [usize; 2],
-    /// The share of pairs with concepts whose text is one of the concepts' names.
-    pub(crate) caption_share: f64,
+    pub(crate) captions: Captions,
     pub(crate) masking: Option<Masking>,
+    pub(crate) teacher: Option<Arc<Teacher>>,
 }
 
 impl Reading {
@@ -167,8 +171,9 @@ impl Prepare for PrepareInputs {
 
     fn prepare(&self, pair: &Pair, _: u64) -> Result<Inputs> {
         let [images, texts] = self.wanted;
-        let caption = self.purpose.caption(pair, self.caption_share);
-        let name = caption.map(|concept| &*concept.name);
+        let caption = self.purpose.caption(pair, self.captions.share);
+        let name = caption.map(|concept| self.captions.text(concept));
+        let name = name.as_deref();
         Ok(Inputs {
             images: (0..images).map(|view| self.image(pair, view)).collect::<Result<_>>()?,
             texts: (0..texts)
@@ -180,6 +185,7 @@ impl Prepare for PrepareInputs {
                 .map(|masking| self.masked(pair, name, masking))
                 .transpose()?,
             caption: caption.map(|concept| concept.id),
+            teacher: self.teacher.as_ref().map(|teacher| teacher.row(pair)).transpose()?,
         })
     }
 }

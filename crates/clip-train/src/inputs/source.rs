@@ -8,7 +8,9 @@ use clip_data::{BadRows, LastBatch, Loader, LoaderOptions, Prepare, Rejects};
 use super::Reading;
 use super::choice::Purpose;
 use super::collate::{Shapes, batch};
+use super::concepts::Captions;
 use super::row::{Inputs, Masking, PrepareInputs, Stores};
+use super::teacher::Teacher;
 use crate::batch::{Batch, BatchSource, BatchStream};
 use crate::views::Views;
 
@@ -51,10 +53,10 @@ pub(crate) struct TableSource {
     pub(crate) views: Arc<Views>,
     /// Views of pictures and of texts that the objectives ask for.
     pub(crate) wanted: [usize; 2],
-    /// The share of pairs with concepts whose text is one of the concepts' names.
-    pub(crate) caption_share: f64,
+    pub(crate) captions: Captions,
     /// How texts are masked, where an objective asks for it.
     pub(crate) masking: Option<Masking>,
+    pub(crate) teacher: Option<Arc<Teacher>>,
     pub(crate) shapes: Shapes,
     pub(crate) seed: u64,
     pub(crate) batch: usize,
@@ -105,8 +107,9 @@ impl BatchSource for TableSource {
             views: Arc::clone(&self.views),
             purpose: Purpose::Train { seed: self.seed, epoch },
             wanted: self.wanted,
-            caption_share: self.caption_share,
+            captions: self.captions.clone(),
             masking: self.masking.clone(),
+            teacher: self.teacher.clone(),
         };
         let source = Shuffled::new(Arc::clone(&self.table), Arc::clone(&self.order));
         Ok(Box::new(TableStream {

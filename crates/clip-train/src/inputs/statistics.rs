@@ -11,6 +11,7 @@ use clip_nn::{DualEncoder, door};
 use super::Reading;
 use super::choice::Purpose;
 use super::collate::{Shapes, batch};
+use super::concepts::Captions;
 use super::pass::{pooled_images, pooled_texts};
 use super::row::{PrepareInputs, Stores};
 use super::source::loader;
@@ -91,8 +92,9 @@ pub(crate) fn standardise(
         )),
         purpose: Purpose::Plain,
         wanted: [usize::from(images), usize::from(texts)],
-        caption_share: 0.0,
+        captions: Captions::default(),
         masking: None,
+        teacher: None,
     };
     let shapes = Shapes::of(model);
     let scale = model.logit_scale();

@@ -10,6 +10,7 @@ use clip_nn::tch::Kind;
 use super::Reading;
 use super::choice::Purpose;
 use super::collate::{Shapes, batch};
+use super::concepts::Captions;
 use super::pass::{image_rows, text_rows};
 use super::row::{PrepareInputs, Stores};
 use super::source::{list, loader};
@@ -35,8 +36,9 @@ impl Evaluation for ValidTable {
             views: Arc::clone(&self.views),
             purpose: Purpose::Plain,
             wanted: [1, 1],
-            caption_share: 0.0,
+            captions: Captions::default(),
             masking: None,
+            teacher: None,
         };
         let shapes = Shapes::of(model);
         let mut loader = loader(

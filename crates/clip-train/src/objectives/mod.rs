@@ -2,6 +2,7 @@
 
 mod answers;
 mod concept_prototypes;
+mod distill;
 mod info_nce;
 mod masked_language;
 mod multi_view;
@@ -25,6 +26,7 @@ use serde_json::{Map, Value};
 
 pub use answers::SameItem;
 pub use concept_prototypes::{Anchors, ConceptPrototypes, ConceptPrototypesConfig};
+pub use distill::{Distill, DistillConfig};
 pub use info_nce::{InfoNce, InfoNceConfig};
 pub use masked_language::{MaskedLanguage, MaskedLanguageConfig};
 pub use multi_view::MultiView;
@@ -36,6 +38,7 @@ pub use sim_siam::{SimSiam, SimSiamConfig};
 pub fn register(zoo: &mut Zoo) -> Result<()> {
     zoo.objective::<InfoNce>()?;
     zoo.objective::<Sigmoid>()?;
+    zoo.objective::<Distill>()?;
     zoo.objective::<ConceptPrototypes>()?;
     zoo.objective::<NearestNeighbour>()?;
     zoo.objective::<MultiView>()?;

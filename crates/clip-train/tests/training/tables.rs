@@ -12,6 +12,7 @@ use clip_nn::tch::Kind;
 use clip_train::{
     Augmentation, BadRows, Every, Existing, Job, Reading, RunConfig, RunDir, TextAugmentation, Trained, train,
 };
+use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
 use crate::tiny::{Told, Writer, fresh, model, open, weights, zoo};
@@ -291,6 +292,13 @@ fn names_of_concepts_stand_in_for_texts_and_are_kept_as_well() {
     plain.augmentation = Augmentation::default();
     let mut kept = plain.clone();
     kept.data.caption_share = 0.5;
+    let error = setting
+        .run("nothing", &kept, Existing::Refuse, model(0.0))
+        .0
+        .unwrap_err();
+    assert!(error.to_string().contains("--concept-column"), "{error}");
+    kept.data.concept_column = Some("tags".into());
+    kept.concepts.template = "a {} thing".into();
     let mut anew = kept.clone();
     anew.cache.enabled = false;
     for (name, config) in [("plain", &plain), ("kept", &kept), ("anew", &anew)] {
@@ -311,6 +319,48 @@ fn names_of_concepts_stand_in_for_texts_and_are_kept_as_well() {
     );
     assert!((kept[0] - plain[0]).abs() > 1e-3);
     assert!(RunConfig::from_toml("[data]\ncaption_share = 1.5", "run.toml").is_err());
+}
+
+/// Features of 23 rows, pictures' and texts' alike, that say which third of the table a row is in.
+fn teacher(path: &Path) {
+    let row = |row: usize| [0, 1, 2].map(|third| f32::from(third == row / 8));
+    let bytes: Vec<u8> = (0..23).flat_map(row).flat_map(f32::to_le_bytes).collect();
+    let view = || TensorView::new(Dtype::F32, vec![23, 3], &bytes).unwrap();
+    let arrays = [("image_features", view()), ("text_features", view())];
+    fs::write(path, safetensors::serialize(arrays, None).unwrap()).unwrap();
+}
+
+#[test]
+fn a_teacher_is_learnt_from() {
+    let setting = Setting::new();
+    teacher(&setting.path("teacher.safetensors"));
+    let text = "[objectives.distill]\ndim = 3\n[objectives.info_nce]\nweight = 0.0\n[teacher]\nscale = 20.0";
+    let mut config = RunConfig {
+        objectives: RunConfig::from_toml(text, "run.toml").unwrap().objectives,
+        teacher: RunConfig::from_toml(text, "run.toml").unwrap().teacher,
+        epochs: 12,
+        ..locked()
+    };
+    let error = setting
+        .run("none", &config, Existing::Refuse, model(0.0))
+        .0
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("[teacher]"), "{error}");
+    config.teacher.features = Some(setting.path("teacher.safetensors"));
+    setting.run("taught", &config, Existing::Refuse, model(0.0)).0.unwrap();
+    let steps: Vec<Value> = setting
+        .metrics("taught")
+        .into_iter()
+        .filter(|line| line.get("loss").is_some())
+        .collect();
+    let of = |line: &Value, name: &str| line[name].as_f64().unwrap();
+    let (first, last) = (&steps[0], steps.last().unwrap());
+    for name in ["distill_features", "distill_logits"] {
+        assert!(of(last, name) < 0.9 * of(first, name), "{name}: {first} {last}");
+    }
+    assert!((of(first, "loss") - of(first, "distill_features") - of(first, "distill_logits")).abs() < 1e-6);
+    assert!(first.get("info_nce").is_none());
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     }
     check_batch_size(args.batch_size)?;
     let pipeline = args.model.open(cli, &args.compute)?;
-    let mut sink = open_sink(&args.output, sink_options(&args)?)?;
+    let mut sink = open_sink(&args.output, sink_options(&args, &pipeline)?)?;
     let mut rejects = Rejects::beside(&args.output);
     let rows = match &args.inputs {
         Some(file) => inputs::embed(&pipeline, file, args.batch_size, &mut *sink)?,
@@ -108,10 +108,11 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     Ok(())
 }
 
-fn sink_options(args: &Args) -> Result<SinkOptions> {
+fn sink_options(args: &Args, pipeline: &Pipeline) -> Result<SinkOptions> {
     let metadata = BTreeMap::from([
         ("dtype".to_owned(), args.compute.kind_name().to_owned()),
         ("model".to_owned(), args.model.model.display().to_string()),
+        ("logit_scale".to_owned(), pipeline.info().logit_scale.to_string()),
         ("clipzoo".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ]);
     Ok(SinkOptions { metadata })
