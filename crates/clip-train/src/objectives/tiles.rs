@@ -128,7 +128,7 @@ impl Slopes {
         let _ = part(&self.texts[text], &tile.texts).addmm_(&slope.tr(), &images);
     }
 
-    /// A term of value `value` with this gradient in the unit rows and in the scale, and `others` beside.
+    /// A term of value `value` with this gradient in the features and in the scale, and `others` beside.
     pub(super) fn term(
         mut self,
         value: &Tensor,
@@ -136,6 +136,7 @@ impl Slopes {
         scale: &Tensor,
         others: &[(&Tensor, &Tensor)],
     ) -> Tensor {
+        let views = || features.images.iter().chain(&features.texts);
         let of_scale = {
             let _guard = tch::no_grad_guard();
             let mut of_scale = Tensor::zeros([], (Kind::Double, scale.device()));
@@ -144,20 +145,33 @@ impl Slopes {
                 of_scale += Tensor::linalg_vecdot(slope, &view.unit, -1).sum(Kind::Double);
             }
             let by = scale.double_value(&[]);
-            for slope in self.images.iter_mut().chain(&mut self.texts) {
+            for (slope, view) in self.images.iter_mut().chain(&mut self.texts).zip(views()) {
                 let _ = slope.g_mul_scalar_(by);
+                to_raw(slope, view);
             }
             of_scale.to_kind(Kind::Float)
         };
-        let views = features.images.iter().chain(&features.texts);
-        let mut gradients: Vec<(&Tensor, &Tensor)> = views
-            .map(|view| &view.unit)
+        let mut gradients: Vec<(&Tensor, &Tensor)> = views()
+            .map(|view| &view.raw)
             .zip(self.images.iter().chain(&self.texts))
             .collect();
         gradients.push((scale, &of_scale));
         gradients.extend(others);
         with_gradient(&value.to_kind(Kind::Float), &gradients)
     }
+}
+
+/// Makes the gradient with respect to a view's unit rows one with respect to its un-normalised rows, in place: autograd
+/// would make several matrices of the features' size. `d(x / |x|) = (1 − u uᵀ) dx / |x|` with `u = x / |x|`.
+fn to_raw(gradient: &mut Tensor, view: &View) {
+    // Rows that are not normalised here are their own unit rows.
+    if view.raw.data_ptr() == view.unit.data_ptr() {
+        return;
+    }
+    let along = Tensor::linalg_vecdot(gradient, &view.unit, -1).unsqueeze(-1);
+    let _ = gradient.addcmul_(&view.unit, &along.neg());
+    let length = view.raw.norm_scalaropt_dim(2, [-1i64], true).clamp_min(1e-12);
+    let _ = gradient.g_div_(&length);
 }
 
 #[cfg(test)]
