@@ -4,6 +4,7 @@
 //! by its `model_type`, and what was built is written back the same way. Nothing is privileged: [`register`] uses the
 //! methods that anybody's backbone uses.
 
+mod average;
 mod bert;
 mod clip_text;
 mod clip_vision;
@@ -16,6 +17,7 @@ mod save;
 mod sizes;
 mod source;
 
+pub use average::Average;
 pub use bert::{Bert, BertConfig, BertPooling};
 pub use clip_text::{ClipPooling, ClipText, ClipTextConfig};
 pub use clip_vision::{ClipVision, ClipVisionConfig};

@@ -169,7 +169,7 @@ fn build(
     DualEncoder::build(&config, zoo, Params::new(Some(Box::new(source)), params))
 }
 
-fn with_context(mut config: Value, context_length: Option<usize>) -> Value {
+pub(crate) fn with_context(mut config: Value, context_length: Option<usize>) -> Value {
     if let Some(length) = context_length {
         config["context_length"] = json!(length);
     }

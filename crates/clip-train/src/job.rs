@@ -213,14 +213,14 @@ fn check_concepts(needs: &Needs, config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-fn compute(config: &RunConfig) -> Kind {
+pub(crate) fn compute(config: &RunConfig) -> Kind {
     match config.dtype {
         Compute::F32 => Kind::Float,
         Compute::Bf16 => Kind::BFloat16,
     }
 }
 
-fn bad_rows(config: &RunConfig) -> clip_data::BadRows {
+pub(crate) fn bad_rows(config: &RunConfig) -> clip_data::BadRows {
     match config.data.bad_rows {
         BadRows::Stop => clip_data::BadRows::Stop,
         BadRows::Skip => clip_data::BadRows::Skip,

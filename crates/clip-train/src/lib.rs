@@ -24,6 +24,7 @@ mod groups;
 mod inputs;
 mod job;
 mod masking;
+mod measure;
 mod objectives;
 mod observers;
 mod optimizer;
@@ -50,6 +51,7 @@ pub use groups::NoDecay;
 pub use inputs::Reading;
 pub use job::{Job, Trained, train};
 pub use masking::{Masked, mask};
+pub use measure::measure;
 pub use objectives::{
     Anchors, ConceptPrototypes, ConceptPrototypesConfig, Directions, Distill, DistillConfig, InfoNce, InfoNceConfig,
     MaskedLanguage, MaskedLanguageConfig, MultiView, NearestNeighbour, NearestNeighbourConfig, ObjectiveTables,

@@ -57,6 +57,14 @@ impl RunConfig {
             (self.evaluation.batch_size == 0, "evaluation.batch_size is 0"),
             (self.cache.batch_size == 0, "cache.batch_size is 0"),
             (self.max_steps == Some(0), "max_steps is 0"),
+            (
+                self.average_init.is_some_and(|share| !(0.0..=1.0).contains(&share)),
+                "average_init is no share from 0 to 1",
+            ),
+            (
+                self.average_init.is_some() && self.image_tower.is_some(),
+                "average_init averages with the initial model, and two towers that are joined are none",
+            ),
             (self.keep == 0, "keep is 0: a run needs its newest checkpoint"),
             (
                 self.unique_by.is_some() && !self.shuffle,

@@ -27,10 +27,8 @@ pub struct ConceptsConfig {
     /// The source.
     pub source: ConceptSourceKind,
     /// The phrase list (`clipzoo concepts` proposes one), where `source` is `phrases`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub phrases: Option<PathBuf>,
     /// A table of two columns, code and name, where the column holds codes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub names: Option<PathBuf>,
     /// What the text tower reads for a concept: `{}` stands for its name.
     pub template: String,

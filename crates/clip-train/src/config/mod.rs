@@ -216,6 +216,9 @@ pub struct RunConfig {
     pub lock_layers: LockLayers,
     /// Adapters that are trained in the place of the towers' weights; none if not given.
     pub lora: Option<LoraConfig>,
+    /// At the end, the weights are averaged with those of the initial model: `(1 - x)` of it and `x` of what was trained.
+    /// Not where two towers are joined.
+    pub average_init: Option<f64>,
     /// How the two single towers are joined.
     pub join: JoinConfig,
     /// Tables and their columns.
@@ -280,6 +283,7 @@ impl Default for RunConfig {
             rates: BTreeMap::new(),
             lock_layers: LockLayers::default(),
             lora: None,
+            average_init: None,
             join: JoinConfig::default(),
             data: DataConfig::default(),
             concepts: ConceptsConfig::default(),

@@ -1,6 +1,7 @@
 //! The command line: one file a command, one [`Cli`] that a third party extends.
 
 mod args;
+mod average;
 mod concepts;
 mod evaluate;
 mod evaluate_concepts;
@@ -103,6 +104,7 @@ impl Cli {
             Command::Preprocess(args) => preprocess::run(self, args),
             Command::Concepts(args) => concepts::run(args),
             Command::Inspect(args) => inspect::run(self, args),
+            Command::Average(args) => average::run(self, args),
             Command::Models(args) => models::run(self, args),
         }
     }
@@ -138,6 +140,8 @@ enum Command {
     Concepts(concepts::Args),
     /// Say what is in a checkpoint
     Inspect(inspect::Args),
+    /// Average the weights of two states of one model
+    Average(average::Args),
     /// List what this program knows, and whether CUDA is there
     Models(models::Args),
 }
@@ -149,7 +153,8 @@ impl Command {
             Self::Train(_) => true,
             Self::Evaluate(args) => args.runs_long(),
             Self::Predict(args) => args.runs_long(),
-            Self::Tokenize(_) | Self::Preprocess(_) | Self::Concepts(_) | Self::Inspect(_) | Self::Models(_) => false,
+            Self::Tokenize(_) | Self::Preprocess(_) | Self::Concepts(_) => false,
+            Self::Inspect(_) | Self::Average(_) | Self::Models(_) => false,
         }
     }
 }

@@ -16,6 +16,7 @@ use clip_train::{
 
 use super::Cli;
 use super::args::{Compute, Dtype, OnBadRow, note, open_table, print, refuse_hub};
+use super::average::{Mix, Mixed};
 use super::failure::{Failure, Outcome, usage};
 use super::rows::ColumnDecoder;
 use super::tuning::TuningFlags;
@@ -100,6 +101,10 @@ pub(crate) struct Args {
     /// End after so many evaluations in a row without a new best [default: only when all steps are done]
     #[arg(long, value_name = "N", help_heading = "Training")]
     patience: Option<u64>,
+    /// At the end, average with the initial model: X of what was trained, 1 - X of --model. Writes OUTPUT/averaged, and
+    /// evaluates a sweep of shares on --valid
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
+    average_init: Option<f64>,
     /// The most tokens of a text [default: the config's; 52 for BERT text towers]
     #[arg(long, value_name = "N", help_heading = "Training")]
     context_length: Option<usize>,
@@ -205,6 +210,7 @@ impl Args {
         set(&mut config.log_every, self.log_every);
         set(&mut config.checkpoint_every, self.checkpoint_every);
         set_some(&mut config.evaluation.patience, self.patience);
+        set_some(&mut config.average_init, self.average_init);
         set_some(&mut config.context_length, self.context_length);
         self.tuning.over(&mut config);
         self.table.over(&mut config.data);
@@ -302,7 +308,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         trainable: true,
         lora: config.lora.as_ref().map(LoraConfig::lora),
     };
-    let loaded = load(cli, &config, &run, params)?;
+    let loaded = load(cli, &config, &run, params.clone())?;
     // A changed view treats transparency as the model's own transform does.
     config.augmentation.alpha = loaded.preparation.image().transform_config()?.alpha;
     config.context_length = Some(loaded.model.info().context_length);
@@ -323,6 +329,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         ));
     }
     let concepts = config.concepts.open()?;
+    let mix = Mix::planned(cli, &config, &args.output, params, reading.clone(), valid.clone())?;
     let job = Job {
         concepts: Some(concepts),
         model: loaded.model,
@@ -335,7 +342,11 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         run,
     };
     let trained = train_job(job, &cli.zoo)?;
-    report(&args, &trained)
+    let averaged = match mix {
+        Some(mix) => mix.write(trained.summary.done > 0)?,
+        None => None,
+    };
+    report(&args, &trained, averaged.as_ref())
 }
 
 /// The model to train: of the checkpoint that the run goes on from, or the one named, or two towers joined.
@@ -396,16 +407,19 @@ fn open(data: &DataConfig, file: &Path) -> Outcome<Table> {
     open_table(file, data.schema.as_deref(), data.header, columns, Roles::Pairs)
 }
 
-fn report(args: &Args, trained: &Trained) -> Outcome {
+fn report(args: &Args, trained: &Trained, averaged: Option<&Mixed>) -> Outcome {
     let Trained { summary, rejects } = trained;
     let seconds_per_step = (summary.done > 0).then(|| summary.seconds / summary.done as f64);
     if args.json {
         let object = json!({
             "output": args.output, "step": summary.step, "done": summary.done, "loss": summary.loss,
             "seconds_per_step": seconds_per_step, "evaluated": summary.evaluated, "refused": summary.refused,
-            "rejects": rejects,
+            "rejects": rejects, "averaged": averaged,
         });
         return Ok(print(&object.to_string())?);
+    }
+    if let Some(averaged) = averaged {
+        note(&averaged.table());
     }
     if let Some(list) = rejects {
         note(&format!("refused rows are listed in {}", list.display()));

@@ -2,7 +2,7 @@
 
 use super::support::Folder;
 
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 9] = [
     "train",
     "evaluate",
     "predict",
@@ -10,6 +10,7 @@ const COMMANDS: [&str; 8] = [
     "preprocess",
     "concepts",
     "inspect",
+    "average",
     "models",
 ];
 

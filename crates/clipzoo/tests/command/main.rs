@@ -1,6 +1,7 @@
 //! The `clipzoo` command as a user meets it: the real program, its exit status, its messages and its files.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests may unwrap and print")]
 
+mod average;
 mod bad_input;
 mod concepts;
 mod evaluate;
