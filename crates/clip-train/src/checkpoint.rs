@@ -222,6 +222,11 @@ impl Checkpoints {
     /// The newest good checkpoint, and what is wrong with newer ones. Remains of a killed process are removed.
     pub(crate) fn newest(&self) -> Result<(Option<Checkpoint>, Vec<Error>)> {
         folder::clean(&self.folder)?;
+        self.newest_good()
+    }
+
+    /// The same where a run may be under way, so nothing is removed.
+    pub(crate) fn newest_good(&self) -> Result<(Option<Checkpoint>, Vec<Error>)> {
         let mut faults = Vec::new();
         for step in self.steps()?.into_iter().rev() {
             match Checkpoint::open(&self.at(step)) {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use self::bank::Bank;
 use self::names::Names;
+pub(crate) use self::names::saved_names;
 use crate::groups::locked;
 use crate::seeds::{Draw, seed};
 

@@ -57,14 +57,22 @@ impl Names {
     }
 
     pub(super) fn restore(&mut self, state: Value) -> Result<()> {
-        let rows: Vec<(u64, String, u64)> = serde_json::from_value(state)
-            .map_err(|error| Error::invalid(format!("names of concepts in a checkpoint: {error}")).source(error))?;
-        self.known = rows
-            .into_iter()
-            .map(|(id, name, met)| (Id(id), (name.into(), met)))
-            .collect();
+        self.known = read(state)?;
         Ok(())
     }
+}
+
+fn read(state: Value) -> Result<BTreeMap<Id, (Arc<str>, u64)>> {
+    let rows: Vec<(u64, String, u64)> = serde_json::from_value(state)
+        .map_err(|error| Error::invalid(format!("names of concepts in a checkpoint: {error}")).source(error))?;
+    let known = rows.into_iter().map(|(id, name, met)| (Id(id), (name.into(), met)));
+    Ok(known.collect())
+}
+
+/// The names in a saved state; none where there is no state.
+pub(crate) fn saved_names(state: Option<&Value>) -> Result<BTreeMap<Id, Arc<str>>> {
+    let known = state.map_or_else(|| Ok(BTreeMap::new()), |state| read(state.clone()))?;
+    Ok(known.into_iter().map(|(id, (name, _))| (id, name)).collect())
 }
 
 #[cfg(test)]

@@ -11,3 +11,4 @@ mod tests;
 
 pub use config::QueueConfig;
 pub use ring::RingQueue;
+pub(crate) use ring::on_cpu;

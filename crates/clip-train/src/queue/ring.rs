@@ -138,7 +138,7 @@ impl RingQueue {
 }
 
 /// A tensor's numbers.
-pub(super) fn on_cpu<T: clip_nn::tch::kind::Element + Default + Clone>(tensor: &Tensor) -> Vec<T> {
+pub(crate) fn on_cpu<T: clip_nn::tch::kind::Element + Default + Clone>(tensor: &Tensor) -> Vec<T> {
     let tensor = tensor.to_device(Device::Cpu).contiguous();
     let mut values = vec![T::default(); tensor.numel()];
     let count = values.len();

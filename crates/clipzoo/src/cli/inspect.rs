@@ -9,23 +9,33 @@ use clip_format::{Checkpoint, TensorInfo};
 use super::Cli;
 use super::args::print;
 use super::failure::Outcome;
+use super::inspect_queue;
 
 /// Flags of `inspect`.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  clipzoo inspect ./my-model --tensors")]
+#[command(after_help = "Examples:\n  clipzoo inspect ./my-model --tensors\n  clipzoo inspect runs/first --queue")]
 pub(crate) struct Args {
-    /// A model directory or a weights file
+    /// A model directory or a weights file; with --queue, the directory of a run
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// List every tensor
-    #[arg(long)]
+    #[arg(long, conflicts_with = "queue")]
     tensors: bool,
+    /// Show the feature queue in the newest good checkpoint of a run
+    #[arg(long)]
+    queue: bool,
+    /// How many concepts of most and of fewest features are shown
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "queue")]
+    top: usize,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
+    if args.queue {
+        return inspect_queue::run(&args.path, args.top, args.json);
+    }
     let checkpoint = Checkpoint::open(&args.path, &cli.families)?;
     let tensors = checkpoint.raw_tensors();
     if args.json {
@@ -80,7 +90,7 @@ fn numbers(tensors: &[TensorInfo]) -> u64 {
 }
 
 /// A number with its thousands apart.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> = digits
         .as_bytes()

@@ -9,6 +9,7 @@ mod evaluate_page;
 mod failure;
 mod inputs;
 mod inspect;
+mod inspect_queue;
 mod models;
 mod predict;
 mod preprocess;

@@ -290,7 +290,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
             "pass --train FILE, or set data.train in the config file",
         );
     };
-    let train: Arc<dyn PairTable> = Arc::new(open(&config.data, &train_file)?);
+    let train: Arc<dyn PairTable> = Arc::new(open(&config.data, &train_file, Roles::Pairs)?);
     for column in config.unique_by.iter().chain(&config.batch_by) {
         // A column that is not there is found before the run's directory holds anything.
         if train.rows() > 0 {
@@ -298,7 +298,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         }
     }
     let valid: Option<Arc<dyn PairTable>> = match &config.data.valid {
-        Some(file) => Some(Arc::new(open(&config.data, file)?)),
+        Some(file) => Some(Arc::new(open(&config.data, file, Roles::Pairs)?)),
         None => None,
     };
     let params = ParamOptions {
@@ -395,7 +395,7 @@ fn load(cli: &Cli, config: &RunConfig, run: &RunDir, params: ParamOptions) -> Ou
 }
 
 /// Opens a table as the settings say.
-fn open(data: &DataConfig, file: &Path) -> Outcome<Table> {
+pub(super) fn open(data: &DataConfig, file: &Path, roles: Roles) -> Outcome<Table> {
     let columns = Columns {
         text: data.text_column.clone(),
         image: data.image_column.clone(),
@@ -404,7 +404,7 @@ fn open(data: &DataConfig, file: &Path) -> Outcome<Table> {
         weight: data.weight_column.clone(),
         id: data.id_column.clone(),
     };
-    open_table(file, data.schema.as_deref(), data.header, columns, Roles::Pairs)
+    open_table(file, data.schema.as_deref(), data.header, columns, roles)
 }
 
 fn report(args: &Args, trained: &Trained, averaged: Option<&Mixed>) -> Outcome {

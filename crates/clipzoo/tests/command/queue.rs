@@ -159,3 +159,68 @@ fn kills_at_twenty_moments_lose_nothing() {
         runs += 1;
     }
 }
+
+#[test]
+fn inspect_shows_what_the_queue_holds_and_changes_nothing() {
+    // The run keeps no names of concepts, so that they come out of the table.
+    let settings = SETTINGS.split("[objectives.concept_prototypes]").next().unwrap();
+    let folder = set_up(&settings.replace("epochs = 10", "epochs = 2"));
+    folder.run(&line("run")).ok();
+    let before = folder.names("run");
+    let said = folder.run("inspect run --queue --top 2 --json").json();
+    assert_eq!(said["step"], 8);
+    assert_eq!((&said["filled"], &said["capacity"]), (&21.into(), &21.into()));
+    // Batches of 8, 8, 8 and 6 an epoch: the last 21 pairs came in the last three steps.
+    assert_eq!(said["oldest_steps"], 2);
+    let (most, fewest) = (said["most"].as_array().unwrap(), said["fewest"].as_array().unwrap());
+    assert_eq!((most.len(), fewest.len()), (2, 2));
+    let titles: Vec<String> = folder
+        .text("train.tsv")
+        .lines()
+        .map(|line| line.split('\t').next().unwrap().to_owned())
+        .collect();
+    let mut features = Vec::new();
+    for concept in most.iter().chain(fewest.iter().rev()) {
+        assert!(concept["name"].as_str().unwrap().starts_with("kind "), "{concept}");
+        features.push(concept["features"].as_u64().unwrap());
+        for of in ["image_prototype", "text_prototype"] {
+            let near = &concept[of];
+            for kind in ["texts", "concepts"] {
+                let cosines: Vec<f64> = near[kind]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|one| one["cosine"].as_f64().unwrap())
+                    .collect();
+                assert!(
+                    cosines.len() == 3 && cosines.is_sorted_by(|one, other| one >= other),
+                    "{near}"
+                );
+            }
+            let title = near["texts"][0]["title"].as_str().unwrap();
+            assert!(titles.iter().any(|other| other == title), "{title}");
+            assert!(near["concepts"][0]["name"].as_str().unwrap().starts_with("kind "));
+        }
+        // A concept's own texts' prototype is nearest to itself.
+        assert_eq!(concept["text_prototype"]["concepts"][0]["id"], concept["id"]);
+    }
+    assert!(
+        features.is_sorted_by(|one, other| one >= other) && features[3] >= 2,
+        "{features:?}"
+    );
+    let name = most[0]["name"].as_str().unwrap();
+    let text = folder.run("inspect run --queue").ok();
+    assert!(
+        text.contains("queue       21 of 21 pairs (100.0 %) after step 8"),
+        "{text}"
+    );
+    assert!(text.contains(&format!("       {}  {name}\n", features[0])), "{text}");
+    // Without its table the run's queue is still shown.
+    std::fs::remove_file(folder.path("train.tsv")).unwrap();
+    let bare = folder.run("inspect run --queue --top 2 --json").json();
+    assert_eq!(bare["most"][0]["id"], most[0]["id"]);
+    assert!(bare["most"][0]["name"].is_null());
+    assert_eq!(folder.names("run"), before);
+    let message = folder.run("inspect model --queue").failed();
+    assert!(message.contains("no checkpoint of a run here"), "{message}");
+}
