@@ -86,6 +86,11 @@ impl Concepts {
         Ok(TextInput::Pooled(door(|| Tensor::cat(&rows, 0))?))
     }
 
+    /// Whether the name of a concept is known.
+    pub(crate) fn knows(&self, id: Id) -> bool {
+        self.names.get(id).is_some()
+    }
+
     fn name(&self, id: Id) -> Result<Arc<str>> {
         self.names
             .get(id)

@@ -6,6 +6,7 @@ use clip_nn::{DualEncoder, FeatureQueue, Needs, QueueRows, State, TextInput, doo
 use serde_json::{Map, Value};
 
 use crate::batch::Batch;
+use crate::checkpoint::{CONCEPTS, Checkpoint, QUEUE};
 use crate::concepts::{Concepts, NameReader};
 use crate::config::RunConfig;
 use crate::queue::RingQueue;
@@ -54,11 +55,18 @@ impl Memory {
         let Some(concepts) = &mut self.concepts else {
             return Ok(None);
         };
-        let live = self.queue.live();
+        // A run that turns names on where it goes on knows those of the concepts that it meets from then.
+        let live: Vec<Id> = self
+            .queue
+            .live()
+            .iter()
+            .copied()
+            .filter(|id| concepts.knows(*id))
+            .collect();
         if let Some(bank) = needs.concept_bank {
-            concepts.refresh(bank, live, model, options.compute, options.step)?;
+            concepts.refresh(bank, &live, model, options.compute, options.step)?;
         }
-        let ids = Concepts::sample(live, needs.concept_texts, options.seed, options.step);
+        let ids = Concepts::sample(&live, needs.concept_texts, options.seed, options.step);
         if ids.is_empty() {
             return Ok(None);
         }
@@ -107,11 +115,26 @@ impl Memory {
         Ok((self.queue.state()?, concepts))
     }
 
-    pub(super) fn restore(&mut self, queue: &State, concepts: Option<&State>, device: tch::Device) -> Result<()> {
-        self.queue.restore(queue)?;
-        match (&mut self.concepts, concepts) {
-            (Some(own), Some(saved)) => own.restore(saved, device),
-            _ => Ok(()),
-        }
+    /// Takes the state in a checkpoint over. A run that had no queue, or encoded no names, left none: it starts empty.
+    pub(super) fn take_over(&mut self, checkpoint: &Checkpoint, device: tch::Device) -> Result<()> {
+        let state = |file: &str, plain: &Value| -> Result<State> {
+            let mut tensors: Vec<_> = checkpoint.tensors(file, device)?.into_iter().collect();
+            tensors.sort_by(|a, b| a.0.cmp(&b.0));
+            Ok(State {
+                tensors,
+                plain: plain.clone(),
+            })
+        };
+        let saved = checkpoint.state();
+        let mut restore = || -> Result<()> {
+            if !saved.queue.is_null() {
+                self.queue.restore(&state(QUEUE, &saved.queue)?)?;
+            }
+            if let (Some(concepts), false) = (&mut self.concepts, saved.concepts.is_null()) {
+                concepts.restore(&state(CONCEPTS, &saved.concepts)?, device)?;
+            }
+            Ok(())
+        };
+        restore().map_err(|error| error.file(checkpoint.path()))
     }
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use clip_core::{Error, Event, Observer, Position, Result};
 use clip_data::PendingFile;
 use clip_nn::tch::{self, Kind};
-use clip_nn::{DualEncoder, ModelWriter, State, Zoo, door};
+use clip_nn::{DualEncoder, ModelWriter, Zoo, door};
 use serde_json::{Map, Value};
 
 use self::changes::changes;
@@ -20,7 +20,7 @@ use self::memory::Memory;
 use self::points::Point;
 use self::suspects::suspects;
 use crate::batch::{Batch, BatchSource};
-use crate::checkpoint::{Best, CONCEPTS, Checkpoint, Checkpoints, OPTIMIZER, QUEUE, RunState};
+use crate::checkpoint::{Best, Checkpoint, Checkpoints, OPTIMIZER, RunState};
 use crate::clip::clip_gradients;
 use crate::concepts::NameReader;
 use crate::config::{Compute, RunConfig};
@@ -282,22 +282,7 @@ impl Trainer {
             .restore(&tensors)
             .map_err(|error| error.file(checkpoint.path()))?;
         if let Some(memory) = &mut self.memory {
-            let state = |file: &str, plain: &Value| -> Result<State> {
-                let mut tensors: Vec<_> = checkpoint.tensors(file, device)?.into_iter().collect();
-                tensors.sort_by(|a, b| a.0.cmp(&b.0));
-                Ok(State {
-                    tensors,
-                    plain: plain.clone(),
-                })
-            };
-            let saved = checkpoint.state();
-            let concepts = match &saved.concepts {
-                Value::Null => None,
-                plain => Some(state(CONCEPTS, plain)?),
-            };
-            memory
-                .restore(&state(QUEUE, &saved.queue)?, concepts.as_ref(), device)
-                .map_err(|error| error.file(checkpoint.path()))?;
+            memory.take_over(checkpoint, device)?;
         }
         let config = std::mem::take(&mut self.state.config);
         self.state = RunState {

@@ -224,3 +224,18 @@ fn inspect_shows_what_the_queue_holds_and_changes_nothing() {
     let message = folder.run("inspect model --queue").failed();
     assert!(message.contains("no checkpoint of a run here"), "{message}");
 }
+
+#[test]
+fn a_queue_turned_on_in_mid_run_starts_empty() {
+    let folder = set_up(SETTINGS);
+    let (only, _) = SETTINGS.split_once("[objectives.nearest_neighbour]").unwrap();
+    folder.write("run.toml", only.replace("epochs = 10", "epochs = 2"));
+    folder.run(&line("run")).ok();
+    folder.write("run.toml", SETTINGS);
+    let said = folder.run(&format!("{} --resume", line("run"))).ok();
+    assert!(said.is_empty() || !said.contains("error"), "{said}");
+    let lines = metrics(&folder, "run");
+    assert_eq!(lines.len(), 40);
+    assert!(lines[7].get("queue").is_none() && lines[8]["queue"].as_f64().is_some());
+    assert!(lines[39]["concept_text"].as_f64().is_some());
+}
