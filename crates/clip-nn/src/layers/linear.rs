@@ -52,14 +52,20 @@ impl Linear {
 
     /// `[.., input] -> [.., output]`, f32.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
-        self.multiply(x, None, pass.compute)
+        self.multiply(x, None, pass.compute).to_kind(Kind::Float)
+    }
+
+    /// `[.., input] -> [.., output]` in the pass's type: for an activation and another linear layer behind it.
+    pub(crate) fn forward_lowered(&self, x: &Tensor, pass: Pass) -> Tensor {
+        self.multiply(x, None, pass.compute).to_kind(pass.compute)
     }
 
     /// The outputs of `rows` alone: `[.., input] -> [.., rows]`.
     pub fn forward_rows(&self, x: &Tensor, rows: Range<i64>, pass: Pass) -> Tensor {
-        self.multiply(x, Some(&rows), pass.compute)
+        self.multiply(x, Some(&rows), pass.compute).to_kind(Kind::Float)
     }
 
+    /// In the type of `kind`, or f32 where an adapter adds its share.
     fn multiply(&self, x: &Tensor, rows: Option<&Range<i64>>, kind: Kind) -> Tensor {
         let cut = |tensor: Tensor| match rows {
             Some(rows) => tensor.narrow(0, rows.start, rows.end - rows.start),
@@ -73,9 +79,9 @@ impl Linear {
         };
         let bias = self.bias.as_ref().map(|bias| cut(bias.to_kind(kind)));
         let x = x.to_kind(kind);
-        let y = x.linear(&cut(weight), bias.as_ref()).to_kind(Kind::Float);
+        let y = x.linear(&cut(weight), bias.as_ref());
         match &self.adapter {
-            Some(adapter) => y + adapter.forward(&x, rows),
+            Some(adapter) => y.to_kind(Kind::Float) + adapter.forward(&x, rows),
             None => y,
         }
     }

@@ -32,9 +32,10 @@ impl Mlp {
         }
     }
 
-    /// Any leading dimensions.
+    /// Any leading dimensions. The activation stays in the pass's type, as under PyTorch's autocast: half the memory
+    /// between the two layers, and no casts.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
-        let hidden = self.activation.forward(&self.fc1.forward(x, pass));
+        let hidden = self.activation.forward(&self.fc1.forward_lowered(x, pass));
         self.fc2.forward(&hidden, pass)
     }
 }
@@ -43,6 +44,7 @@ impl Mlp {
 mod tests {
     use super::*;
     use crate::layers::testing::{assert_close, built, wave};
+    use tch::Kind;
 
     // With `wave` as in linear.rs, x = wave(0.3, 2, 3):
     // h = F.gelu(F.linear(x, wave(0.1, 5, 3), wave(0.17, 5)))
@@ -55,5 +57,25 @@ mod tests {
         let init = MlpInit { fc1: zero, fc2: zero };
         let (mlp, _) = built(|params| Mlp::new(params, [3, 5], Activation::Gelu, init));
         assert_close(&mlp.forward(&wave(0.3, &[2, 3]), Pass::INFER), &EXPECTED, 1e-6);
+    }
+
+    #[test]
+    fn in_bf16_it_is_near_and_returns_f32() {
+        let zero = Init::Constant(0.0);
+        let init = MlpInit { fc1: zero, fc2: zero };
+        let (mlp, parameters) = built(|params| Mlp::new(params, [3, 5], Activation::Gelu, init));
+        let pass = Pass {
+            compute: Kind::BFloat16,
+            ..Pass::TRAIN
+        };
+        let y = mlp.forward(&wave(0.3, &[2, 3]), pass);
+        assert_eq!(y.kind(), Kind::Float);
+        assert_close(&y, &EXPECTED, 6e-2);
+        y.sum(Kind::Float).backward();
+        assert!(
+            parameters
+                .iter()
+                .all(|parameter| parameter.tensor.grad().kind() == Kind::Float)
+        );
     }
 }
