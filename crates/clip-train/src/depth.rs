@@ -9,7 +9,8 @@ use crate::groups::{locked, under};
 /// The names of the towers, as parameters begin with them.
 const TOWERS: [&str; 2] = ["image", "text"];
 
-/// How many of each tower's first blocks keep their weights, the embeddings below them included; 0 locks nothing.
+/// How many of each tower's first blocks keep their weights (and adapters), the embeddings below them included; 0 locks
+/// nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LockLayers {
