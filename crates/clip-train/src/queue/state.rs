@@ -1,5 +1,7 @@
 //! A queue's state, as a checkpoint keeps it: the filled slots, the followed concepts and their sums.
 
+use std::ops::Range;
+
 use clip_core::{Error, Id, Result};
 use clip_nn::tch::{Kind, Tensor};
 use clip_nn::{Modality, State, door};
@@ -21,6 +23,25 @@ struct Plain {
     rows: u64,
     pushes: u64,
     dropped: Option<u64>,
+}
+
+/// Slots of a tensor of features. Who writes a state copies a tensor at a time: 8 MiB at 512 dimensions.
+/// Small in tests, so that there are several.
+const PIECE: usize = if cfg!(test) { 32 } else { 4_096 };
+
+fn pieces(filled: usize) -> impl Iterator<Item = Range<i64>> {
+    let end = move |start: usize| filled.min(start + PIECE);
+    (0..filled)
+        .step_by(PIECE)
+        .map(move |start| start as i64..end(start) as i64)
+}
+
+fn piece_name(of: Modality, range: &Range<i64>) -> String {
+    let of = match of {
+        Modality::Image => "images",
+        Modality::Text => "texts",
+    };
+    format!("{of}/{}", range.start)
 }
 
 /// Ids are kept by their bits.
@@ -74,10 +95,7 @@ impl RingQueue {
             self.concepts.sums(Modality::Text, &followed)?,
         );
         let tensors = door(|| {
-            let part = |tensor: &Tensor| tensor.narrow(0, 0, filled.len() as i64);
             vec![
-                ("images", part(&self.features.images)),
-                ("texts", part(&self.features.texts)),
                 ("keys", of_slots(|slot| bits(slot.key))),
                 ("items", of_slots(|slot| slot.item.map_or(0, bits))),
                 ("items_known", of_slots(|slot| i64::from(slot.item.is_some()))),
@@ -92,6 +110,16 @@ impl RingQueue {
                 ("text_sums", text_sums),
             ]
         })?;
+        let mut tensors: Vec<(String, Tensor)> = tensors
+            .into_iter()
+            .map(|(name, tensor)| (name.to_owned(), tensor))
+            .collect();
+        for of in [Modality::Image, Modality::Text] {
+            for range in pieces(filled.len()) {
+                let piece = door(|| self.features.of(of).narrow(0, range.start, range.end - range.start))?;
+                tensors.push((piece_name(of, &range), piece));
+            }
+        }
         let plain = Plain {
             capacity: self.config.capacity,
             dim: self.dim,
@@ -102,10 +130,7 @@ impl RingQueue {
             dropped: self.concepts.dropped(),
         };
         Ok(State {
-            tensors: tensors
-                .into_iter()
-                .map(|(name, tensor)| (name.to_owned(), tensor))
-                .collect(),
+            tensors,
             plain: serde_json::to_value(plain)
                 .map_err(|error| Error::internal(format!("state of the queue: {error}")).source(error))?,
         })
@@ -117,11 +142,13 @@ impl RingQueue {
         self.check(&plain)?;
         let saved = Saved { state };
         let slots = self.saved_slots(&saved, &plain)?;
-        let filled = slots.len() as i64;
-        let (images, texts) = (
-            saved.tensor("images", &[filled, self.dim], Kind::Float)?,
-            saved.tensor("texts", &[filled, self.dim], Kind::Float)?,
-        );
+        let mut features = Vec::new();
+        for of in [Modality::Image, Modality::Text] {
+            for range in pieces(slots.len()) {
+                let shape = [range.end - range.start, self.dim];
+                features.push((of, saved.tensor(&piece_name(of, &range), &shape, Kind::Float)?, range));
+            }
+        }
         let followed: Vec<Id> = saved.column("followed", -1)?.into_iter().map(id).collect();
         let shape = [followed.len() as i64, self.dim];
         let sums = [
@@ -131,8 +158,9 @@ impl RingQueue {
         let concepts = Concepts::new(self.config, self.dim, self.device)?;
         let concepts = concepts.saved(&slots, &followed, sums, plain.dropped)?;
         door(|| {
-            for (own, saved) in [(&self.features.images, images), (&self.features.texts, texts)] {
-                own.narrow(0, 0, filled).copy_(saved);
+            for (of, saved, range) in features {
+                let own = self.features.of(of);
+                own.narrow(0, range.start, range.end - range.start).copy_(saved);
             }
         })?;
         self.slots = slots;
