@@ -53,6 +53,9 @@ pub struct Join {
     pub image_projection: ProjectionConfig,
     /// From the text tower into it.
     pub text_projection: ProjectionConfig,
+    /// Whether the model has a bias and each pair a probability of its own, as SigLIP: what the sigmoid loss trains. It
+    /// starts as Zhai et al. 2023 have it, at a temperature of 10 and a bias of −10.
+    pub logit_bias: bool,
     /// Texts are cut at this many tokens; `None`: the text tower's number.
     pub context_length: Option<usize>,
     /// Fields of the image tower's config to change: `image_size` of a convolutional tower, say.
@@ -124,6 +127,11 @@ pub fn join(
     let mut config = pair_towers(image.config(), text.config(), join.embed_dim)?;
     config["image_projection"] = written(&join.image_projection)?;
     config["text_projection"] = written(&join.text_projection)?;
+    if join.logit_bias {
+        config["logit_bias"] = true.into();
+        config["probability"] = "sigmoid".into();
+        config["logit_scale_init"] = 10f64.ln().into();
+    }
     let config = with_context(config, join.context_length);
     let source = JoinedWeights {
         image: image.share_weights(),

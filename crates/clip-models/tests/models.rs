@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clip_format::Families;
 use clip_models::{Join, OpenOptions, join, load, open, register};
-use clip_nn::clip_core::{Embedder, Result};
+use clip_nn::clip_core::{Embedder, Probability, Result};
 use clip_nn::layers::ProjectionConfig;
 use clip_nn::tch::{self, Device, Kind, Tensor};
 use clip_nn::{DualEncoder, Encoded, ImageInput, ModelWriter, ParamOptions, Pass, TextInput, Tokens, Zoo, unit_rows};
@@ -278,6 +278,7 @@ fn towers_of_two_checkpoints_are_joined_and_saved() -> Result<()> {
         embed_dim: 20,
         image_projection: mlp.clone(),
         text_projection: mlp,
+        logit_bias: true,
         context_length: Some(30),
         image: Default::default(),
         text: Default::default(),
@@ -310,6 +311,9 @@ fn towers_of_two_checkpoints_are_joined_and_saved() -> Result<()> {
     joined.writer.write(&joined.model, &at)?;
     let again = open(&at, &zoo, &families, &OpenOptions::default())?;
     assert_eq!(again.info().context_length, 30);
+    let info = again.info();
+    assert_eq!((info.logit_bias, info.probability), (Some(-10.0), Probability::Sigmoid));
+    assert!((info.logit_scale - 10.0).abs() < 1e-5);
     assert_same(
         &images.images(&joined.model, Pass::INFER).raw,
         &images.images(again.model(), Pass::INFER).raw,

@@ -109,6 +109,8 @@ pub struct JoinConfig {
     pub image_projection: ProjectionConfig,
     /// From the text tower into it.
     pub text_projection: ProjectionConfig,
+    /// Whether the model has a bias, as SigLIP: what `[objectives.sigmoid]` trains.
+    pub logit_bias: bool,
     /// Fields of the image tower's config to change, as `{ image_size = 128 }`.
     pub image: Map<String, Value>,
     /// Fields of the text tower's config to change.
@@ -121,6 +123,7 @@ impl Default for JoinConfig {
             embed_dim: 512,
             image_projection: ProjectionConfig::default(),
             text_projection: ProjectionConfig::default(),
+            logit_bias: false,
             image: Map::new(),
             text: Map::new(),
         }

@@ -46,7 +46,7 @@ impl Default for InfoNceConfig {
 }
 
 /// The most pairs whose full matrix is made where `tile` is 0, and the tile of larger batches. On a processor tiles are
-/// faster as soon as a matrix leaves its caches (`info_nce_speed` of the examples); on an accelerator a small tile costs
+/// faster as soon as a matrix leaves its caches (docs/results/benches.md); on an accelerator a small tile costs
 /// no less than its launches.
 const CHOSEN: [i64; 2] = [1024, 512];
 const CHOSEN_ON_ACCELERATOR: [i64; 2] = [4096, 4096];

@@ -103,8 +103,10 @@ impl Objective for Sigmoid {
         check_rows(features, context)?;
         let Some(bias) = context.bias else {
             return Err(
-                Error::invalid("the model has no bias (`logit_bias`), which the objective `sigmoid` needs")
-                    .remedy("start from a model with one, or train with `info_nce`"),
+                Error::invalid("the model has no bias (`logit_bias`), which the objective `sigmoid` needs").remedy(
+                    "start from a model with one, set logit_bias = true in [join] where two towers are joined, or \
+                         train with `info_nce`",
+                ),
             );
         };
         door(|| {

@@ -321,6 +321,30 @@ fn names_of_concepts_stand_in_for_texts_and_are_kept_as_well() {
     assert!(RunConfig::from_toml("[data]\ncaption_share = 1.5", "run.toml").is_err());
 }
 
+#[test]
+fn soft_targets_follow_the_queue_once_it_has_prototypes() {
+    let setting = Setting::new();
+    let mut config = locked();
+    config.data.concept_column = Some("tags".into());
+    config.queue.min_features = 2;
+    for (name, share) in [("even", 0.0), ("soft", 1.0)] {
+        let text = format!("[objectives.info_nce]\nlabel_smoothing = 0.5\nsoft_tau = 0.05\nsoft_targets = {share:?}");
+        config.objectives = RunConfig::from_toml(&text, "run.toml").unwrap().objectives;
+        setting.run(name, &config, Existing::Refuse, model(0.0)).0.unwrap();
+    }
+    let losses = |name| -> Vec<f64> {
+        let lines = setting.metrics(name);
+        lines.iter().filter_map(|line| line["loss"].as_f64()).collect()
+    };
+    let (even, soft) = (losses("even"), losses("soft"));
+    // The queue stands empty before the first batch.
+    assert_eq!(even[0], soft[0]);
+    assert!(
+        even[1..].iter().zip(&soft[1..]).all(|(a, b)| (a - b).abs() > 1e-5),
+        "{even:?} {soft:?}"
+    );
+}
+
 /// Features of 23 rows, pictures' and texts' alike, that say which third of the table a row is in.
 fn teacher(path: &Path) {
     let row = |row: usize| [0, 1, 2].map(|third| f32::from(third == row / 8));

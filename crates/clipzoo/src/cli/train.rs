@@ -374,6 +374,7 @@ fn load(cli: &Cli, config: &RunConfig, run: &RunDir, params: ParamOptions) -> Ou
                 embed_dim,
                 image_projection,
                 text_projection,
+                logit_bias,
                 image: image_fields,
                 text: text_fields,
             } = config.join.clone();
@@ -381,6 +382,7 @@ fn load(cli: &Cli, config: &RunConfig, run: &RunDir, params: ParamOptions) -> Ou
                 embed_dim,
                 image_projection,
                 text_projection,
+                logit_bias,
                 context_length: config.context_length,
                 image: image_fields,
                 text: text_fields,
