@@ -189,7 +189,14 @@ fn main_job<'a>(workspace: &'a Workspace, places: &'a Places) -> Vec<Step<'a>> {
     );
     let tested = [("--model", best.as_str()), ("--table", &test), ("--header", "")];
     let page = workspace.shown(&places.page);
-    let shown: [(&str, &str); 3] = [("--page", &page), ("--seed", &seed), ("--json", "")];
+    // A tag that fewer than three things carry is nearly a thing's own name.
+    let shown: [(&str, &str); 5] = [
+        ("--page", &page),
+        ("--seed", &seed),
+        ("--json", ""),
+        ("--concept-column", "concept"),
+        ("--concept-min", "3"),
+    ];
     let evaluation = clipzoo("evaluate", &[tested.as_slice(), &shown].concat());
     let prediction = clipzoo("predict", &[tested.as_slice(), &[("--output", &features)]].concat());
 

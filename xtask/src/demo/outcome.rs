@@ -75,6 +75,10 @@ fn table(result: &Value) -> Result<String> {
         )?;
     }
     row("chance", [1, 5, 10].map(|k| Some(chance(k, candidates))))?;
+    let concepts = &result["result"]["concept_to_image"];
+    if let (Some(queries), Some(map)) = (concepts["queries"].as_u64(), concepts["map"].as_f64()) {
+        text += &format!("concepts' names to the pictures that carry them: mAP {map:.1} over {queries} names\n");
+    }
     Ok(text)
 }
 
@@ -85,10 +89,13 @@ mod tests {
     #[test]
     fn the_table_stands_beside_chance() {
         let direction = json!({"r@1": 50.25, "r@5": 80.0, "r@10": 90.0});
-        let result = json!({"candidates": 200, "result": {"text_to_image": direction, "image_to_text": direction}});
+        let concepts = json!({"queries": 7, "gallery": 200, "map": 26.43, "precision@10": 18.1});
+        let result = json!({"candidates": 200, "result": {"text_to_image": direction, "image_to_text": direction,
+            "concept_to_image": concepts}});
         let table = table(&result).unwrap();
         assert!(table.ends_with(
-            "text to image        50.2     80.0     90.0\nimage to text        50.2     80.0     90.0\nchance                0.5      2.5      5.0\n"
+            "text to image        50.2     80.0     90.0\nimage to text        50.2     80.0     90.0\nchance                0.5      2.5      5.0\n\
+            concepts' names to the pictures that carry them: mAP 26.4 over 7 names\n"
         ), "{table}");
         assert!(super::table(&json!({"candidates": 200})).is_err());
     }
