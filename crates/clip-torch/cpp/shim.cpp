@@ -85,6 +85,15 @@ int clip_torch_fused_adamw(
   });
 }
 
+// Lets go of the gradients of `count` tensors, so that their memory is free and the next backward pass need not add.
+int clip_torch_clear_gradients(const at::Tensor* const* tensors, std::size_t count) {
+  return caught([&] {
+    for (std::size_t i = 0; i < count; ++i) {
+      tensors[i]->mutable_grad().reset();
+    }
+  });
+}
+
 // A contiguous CPU tensor over foreign memory. `drop(owner)` is called exactly once: when libtorch frees the storage, or
 // before this returns where it throws.
 int clip_torch_over(

@@ -26,6 +26,8 @@ unsafe extern "C" {
         eps: f64,
     ) -> c_int;
 
+    pub(crate) fn clip_torch_clear_gradients(tensors: *const *const C_tensor, count: usize) -> c_int;
+
     pub(crate) fn clip_torch_over(
         data: *mut c_void,
         shape: *const i64,

@@ -6,9 +6,11 @@
 mod adamw;
 mod error;
 mod ffi;
+mod gradient;
 mod map;
 
 pub use adamw::{AdamW, fused_adamw};
 pub use error::{Result, TorchError};
 pub use ffi::version;
+pub use gradient::clear_gradients;
 pub use map::over;

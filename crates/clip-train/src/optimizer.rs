@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use clip_core::{Error, Result};
 use clip_nn::tch::{Device, Kind, Tensor};
 use clip_nn::{Parameter, door};
-use clip_torch::{AdamW, fused_adamw};
+use clip_torch::{AdamW, clear_gradients, fused_adamw};
 
 use crate::depth::LayerDecay;
 use crate::groups::{NoDecay, rate_of};
@@ -100,13 +100,12 @@ impl Optimizer {
         self.slots.is_empty()
     }
 
-    /// Sets every gradient to zero.
-    pub fn zero_gradients(&self) -> Result<()> {
-        door(|| {
-            self.slots
-                .iter()
-                .for_each(|slot| slot.parameter.shallow_clone().zero_grad());
-        })
+    /// Lets go of every gradient, so that its memory is free while a step's activations are held. What the next step does
+    /// not reach has none and stays as it is: also right behind a resume, which knows of no gradients.
+    pub fn clear_gradients(&self) -> Result<()> {
+        let parameters: Vec<Tensor> = self.slots.iter().map(|slot| slot.parameter.shallow_clone()).collect();
+        clear_gradients(&parameters)
+            .map_err(|error| Error::internal(format!("letting go of gradients: {error}")).source(error))
     }
 
     /// The gradients there are, in the parameters' order; they share memory with the parameters' own.
@@ -268,7 +267,7 @@ mod tests {
         let start = values(&list);
         let mut optimizer = Optimizer::new(&list, &config()).unwrap();
         for factor in [1.0, 0.5, 2.0] {
-            optimizer.zero_gradients().unwrap();
+            optimizer.clear_gradients().unwrap();
             backward(&list, factor);
             optimizer.step(0.01).unwrap();
         }
@@ -288,7 +287,7 @@ mod tests {
         let (one, two) = (parameters(), parameters());
         let mut first = Optimizer::new(&one, &config()).unwrap();
         let run = |optimizer: &mut Optimizer, list: &[Parameter], factor| {
-            optimizer.zero_gradients().unwrap();
+            optimizer.clear_gradients().unwrap();
             backward(list, factor);
             optimizer.step(0.01).unwrap();
         };

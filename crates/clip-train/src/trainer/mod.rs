@@ -328,7 +328,7 @@ impl Trainer {
             compute: self.compute(),
             patch_dropout: self.config.patch_dropout,
         };
-        self.optimizer.zero_gradients()?;
+        self.optimizer.clear_gradients()?;
         let needs = self.objectives.needs_at(self.state.step);
         let drawn = match &mut self.memory {
             Some(memory) => memory.draw(&needs, &self.model, options)?,
