@@ -36,6 +36,14 @@ impl MappedFile {
             map: map.map_err(|error| Error::io("map", path, error))?,
         })
     }
+
+    /// Gives the pages that were touched back to the system. Touched again, they are read again.
+    pub(crate) fn release(&self) {
+        #[cfg(unix)]
+        // SAFETY: the bytes stay what they were, since nothing ever wrote to this private mapping: a page that is gone is
+        // filled from the file when it is touched. Advice that the system does not take changes nothing.
+        let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
 }
 
 impl Deref for MappedFile {

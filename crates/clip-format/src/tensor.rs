@@ -142,13 +142,17 @@ where
 
 /// Named tensors, in order: a file's own, or a model's under canonical names.
 ///
-/// Implementers write two methods: files of weights do, and a trainer does over its parameters when it saves.
+/// Implementers write two methods, three where the data lie in a mapped file: files of weights do, and a trainer does over its parameters when it saves.
 pub trait Weights: Send + Sync {
     /// Every tensor without its data, in order.
     fn tensors(&self) -> &[TensorInfo];
 
     /// The data of one tensor; `None` if there is no such name.
     fn view(&self, name: &str) -> Result<Option<TensorView<'_>>>;
+
+    /// Lets go of memory that reading took, where the data can be read again: views stay right. For who has copied what it
+    /// wanted and keeps the file at hand.
+    fn release(&self) {}
 
     /// The names, in order.
     fn names(&self) -> Vec<&str> {

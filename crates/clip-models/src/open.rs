@@ -137,12 +137,17 @@ pub fn join(
         image: image.share_weights(),
         text: text.share_weights(),
     };
+    let copied = params.trainable;
     let fresh = ["image_projection", "text_projection", "logit_scale", "logit_bias"];
     let params = ParamOptions {
         fresh: Fresh::Under(fresh.map(str::to_owned).to_vec()),
         ..params
     };
     let model = DualEncoder::build(&config, zoo, Params::new(Some(Box::new(source)), params))?;
+    if copied {
+        image.weights().release();
+        text.weights().release();
+    }
     let preparation = CheckpointPreparation {
         image,
         text,
@@ -174,7 +179,13 @@ fn build(
     }
     let config = with_context(config.clone(), context_length);
     let source = CheckpointWeights(checkpoint.share_weights());
-    DualEncoder::build(&config, zoo, Params::new(Some(Box::new(source)), params))
+    let copied = params.trainable;
+    let model = DualEncoder::build(&config, zoo, Params::new(Some(Box::new(source)), params))?;
+    if copied {
+        // Its tokenizer and its writer keep the file open for as long as the model trains.
+        checkpoint.weights().release();
+    }
+    Ok(model)
 }
 
 pub(crate) fn with_context(mut config: Value, context_length: Option<usize>) -> Value {

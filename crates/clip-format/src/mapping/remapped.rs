@@ -91,6 +91,10 @@ impl<W: AsWeights> Weights for Remapped<W> {
             data,
         }))
     }
+
+    fn release(&self) {
+        self.source.weights().release();
+    }
 }
 
 /// Whatever holds weights: a borrow while saving, a shared handle while a model is open.

@@ -86,6 +86,10 @@ impl Weights for PickleFile {
             data,
         }))
     }
+
+    fn release(&self) {
+        self.map.release();
+    }
 }
 
 #[cfg(test)]

@@ -89,6 +89,10 @@ impl Weights for ShardedFile {
             .get(name)
             .map_or(Ok(None), |&shard| self.shards[shard].1.view(name))
     }
+
+    fn release(&self) {
+        self.shards.iter().for_each(|(_, shard)| shard.release());
+    }
 }
 
 /// Whether a name stays in its folder.
