@@ -3,6 +3,7 @@
 prepare.py pictures WHEEL FOLDER   photographs from scikit-image's wheel as JPEG, 800 x 600, 4:2:0, quality 90
 prepare.py model FOLDER            an OpenCLIP directory: ViT-B/32 of the right shape, random weights
 prepare.py features ROWS FOLDER    unit rows of 512 for texts and images, a text near its image
+prepare.py pairs ROWS FOLDER       a batch to train on: pixels for a ViT-B/32 and titles of 8 to 20 tokens, both at random
 """
 
 import io
@@ -67,4 +68,20 @@ def features(rows, folder):
     save_file({"text_features": texts}, os.path.join(folder, "texts.safetensors"))
 
 
-{"pictures": pictures, "model": model, "features": features}[sys.argv[1]](*sys.argv[2:])
+def pairs(rows, folder):
+    import torch
+    from safetensors.torch import save_file
+
+    START, END, CONTEXT = 49406, 49407, 77
+    os.makedirs(folder, exist_ok=True)
+    torch.manual_seed(1)
+    ids = torch.zeros(int(rows), CONTEXT, dtype=torch.int64)
+    for row in ids:
+        tokens = int(torch.randint(8, 21, ()))
+        row[:tokens] = torch.randint(1, START, (tokens,))
+        row[0], row[tokens - 1] = START, END
+    # As wide as pixels are after CLIP's normalisation.
+    save_file({"pixels": torch.randn(int(rows), 3, 224, 224), "ids": ids}, os.path.join(folder, "batch.safetensors"))
+
+
+{"pictures": pictures, "model": model, "features": features, "pairs": pairs}[sys.argv[1]](*sys.argv[2:])

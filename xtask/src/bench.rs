@@ -25,6 +25,9 @@ use crate::workspace::{Workspace, write_whole};
 
 use race::{Entrant, Measure, Race};
 
+/// Steps of which the best counts, behind one that does not.
+const TIMED: &str = "2";
+
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -44,6 +47,10 @@ enum Name {
     ColdStart,
     /// Recall both ways over 32,528 pairs from feature files, the whole process, beside PyTorch
     Rank,
+    /// Training steps of a ViT-B/32 on 16 pairs with short titles, in f32, one core, beside open_clip's loop
+    Train,
+    /// The same in bf16
+    TrainBf16,
 }
 
 /// Where things are.
@@ -62,10 +69,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         python: prepare::python(workspace, &folder)?,
         folder,
     };
-    places.build()?;
     let names = options
         .name
         .map_or_else(|| Name::value_variants().to_vec(), |name| vec![name]);
+    places.build(&names)?;
     steps::take(workspace, &places.folder.join("marks"), places.preparation(&names))?;
     for name in names {
         let title = name.title();
@@ -81,18 +88,27 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 }
 
 impl Places<'_> {
-    fn build(&self) -> Result<()> {
-        let cargo = |arguments: &[&str]| process::run(process::cargo(self.workspace).args(arguments));
-        cargo(&["build", "--release", "--package", "clipzoo"])?;
-        // Apart: together the two would share features, and the command would be built once more.
-        cargo(&[
-            "build",
-            "--release",
-            "--package",
-            "clip-data",
-            "--example",
-            "preprocess_speed",
-        ])
+    /// Builds what the benches of these names run.
+    fn build(&self, names: &[Name]) -> Result<()> {
+        let cargo = |arguments: &[&str]| {
+            process::run(
+                process::cargo(self.workspace)
+                    .args(["build", "--release"])
+                    .args(arguments),
+            )
+        };
+        let trains = |name: &Name| matches!(name, Name::Train | Name::TrainBf16);
+        // Apart: together they would share features, and the command would be built once more.
+        if !names.iter().all(trains) {
+            cargo(&["--package", "clipzoo"])?;
+        }
+        if names.contains(&Name::Preprocess) {
+            cargo(&["--package", "clip-data", "--example", "preprocess_speed"])?;
+        }
+        if names.iter().any(trains) {
+            cargo(&["--package", "clipzoo-benches", "--example", "train_speed"])?;
+        }
+        Ok(())
     }
 
     fn peer(&self, script: &str) -> PathBuf {
@@ -135,11 +151,14 @@ impl Places<'_> {
             Name::Preprocess => self.preprocess(),
             Name::ColdStart => self.cold_start(),
             Name::Rank => self.rank(),
+            Name::Train => self.train("f32", TIMED),
+            Name::TrainBf16 => self.train("bf16", TIMED),
         };
         Race {
             measure: match name {
                 Name::Preprocess => Measure::PicturesPerSecond,
                 Name::ColdStart | Name::Rank => Measure::Seconds,
+                Name::Train | Name::TrainBf16 => Measure::PairsPerCpuSecond,
             },
             entrants,
             python: &self.python,
@@ -207,6 +226,21 @@ impl Places<'_> {
         ]
     }
 
+    fn train(&self, dtype: &'static str, steps: &'static str) -> Vec<Entrant> {
+        let (model, batch) = (self.data("model"), self.data("pairs/batch.safetensors"));
+        let mut ours = vec![
+            self.release("examples/train_speed"),
+            model.clone().into(),
+            batch.clone().into(),
+        ];
+        ours.extend(["--dtype", dtype, "--steps", steps].map(OsString::from));
+        let theirs: [&Path; 4] = [&model, &batch, Path::new(dtype), Path::new(steps)];
+        vec![
+            Entrant::new("clipzoo", ours),
+            Entrant::new("open_clip's loop", self.script("train.py", &theirs)),
+        ]
+    }
+
     /// Runs every program once, which also brings its files into memory, and compares ours with the peer's results.
     fn check(&self, name: Name, race: &Race) -> Result<()> {
         let agree = |what: &str, ours: &Path, theirs: &Path| {
@@ -242,8 +276,39 @@ impl Places<'_> {
                 let figures = race.entrants.iter().map(figures).collect::<Result<Vec<_>>>()?;
                 same_recalls(&figures[0], &figures[1])
             }
+            Name::Train => self.same_losses("f32", 1e-4),
+            Name::TrainBf16 => self.same_losses("bf16", 1e-2),
         }
     }
+
+    /// Fails unless the losses of the first steps agree within a share of them. The later ones have the optimizer's
+    /// steps before them in them.
+    fn same_losses(&self, dtype: &'static str, within: f64) -> Result<()> {
+        let losses = |entrant: &Entrant| -> Result<Vec<f64>> {
+            let text = process::output(&mut race::command(&entrant.words))?;
+            let losses: Vec<f64> = text.lines().filter_map(loss).collect();
+            match losses.len() {
+                0 => bail!("{} printed no losses: {text}", entrant.name),
+                _ => Ok(losses),
+            }
+        };
+        let all = self.train(dtype, "1").iter().map(losses).collect::<Result<Vec<_>>>()?;
+        for (step, (ours, theirs)) in all[0].iter().zip(&all[1]).enumerate() {
+            println!("loss of step {step}: {ours:.6} and {theirs:.6}");
+            if (ours - theirs).abs() > within * theirs.abs() {
+                bail!(
+                    "the loss of step {step} is {ours} by us and {theirs} by the peer: the two do not compute the same"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads `step 1: loss 2.1902957, 9.55 CPU s`, which both programs print alike.
+fn loss(line: &str) -> Option<f64> {
+    let (_, rest) = line.strip_prefix("step ")?.split_once(": loss ")?;
+    rest.split(',').next()?.parse().ok()
 }
 
 /// Fails unless two objects of figures hold the same recalls. Scores that differ in the last bit move single rows.
@@ -278,6 +343,8 @@ impl Name {
             Self::Preprocess => "JPEG of 800 x 600 to 3 x 224 x 224 pixels, one thread on one core",
             Self::ColdStart => "One picture and five texts through a ViT-B/32, the whole process",
             Self::Rank => "Recall both ways, 32,528 pairs of 512 numbers, the whole process",
+            Self::Train => "Training steps of a ViT-B/32 on 16 pairs, f32, one thread on one core",
+            Self::TrainBf16 => "Training steps of a ViT-B/32 on 16 pairs, bf16, one thread on one core",
         }
     }
 }
@@ -287,6 +354,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn losses_are_read_from_the_steps() {
+        assert_eq!(loss("step 0: loss 2.8281200"), Some(2.82812));
+        assert_eq!(loss("step 1: loss 2.1902957, 9.55 CPU s"), Some(2.1902957));
+        assert_eq!(loss("peak 4011 MiB"), None);
+    }
 
     #[test]
     fn recalls_that_differ_are_an_error_that_names_them() {

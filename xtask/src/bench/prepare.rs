@@ -28,6 +28,9 @@ const PHOTOGRAPHS: &str = "scikit-image==0.26.0";
 /// Pairs ranked in both directions: the size of the test set that EasyNLP's release is judged on.
 const PAIRS: &str = "32528";
 
+/// Pairs of a training batch.
+const TRAINED: &str = "16";
+
 /// The interpreter of the peers: of the user's environment, or of one that is made here.
 pub(super) fn python(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
     let own = env::var_os("CLIPZOO_BENCH_VENV").filter(|path| !path.is_empty());
@@ -70,7 +73,10 @@ impl Places<'_> {
             Work::Run(command)
         };
         let mut steps = Vec::new();
-        if names.iter().any(|name| *name != Name::Rank) {
+        if names
+            .iter()
+            .any(|name| matches!(name, Name::Preprocess | Name::ColdStart))
+        {
             steps.push(Step {
                 name: "pictures",
                 says: "photographs from scikit-image's wheel, as JPEG of 800 x 600",
@@ -78,12 +84,23 @@ impl Places<'_> {
                 outputs: vec![self.wheels(), self.data("pictures")],
                 work: Work::Here(PHOTOGRAPHS, Box::new(|| self.fetch_pictures())),
             });
+        }
+        if names.iter().any(|name| *name != Name::Rank) {
             steps.push(Step {
                 name: "model",
                 says: "a ViT-B/32 of the right shape with random weights, and five texts",
                 inputs: vec![script.clone()],
                 outputs: vec![self.data("model")],
                 work: prepare("model", &[&self.data("model")]),
+            });
+        }
+        if names.iter().any(|name| matches!(name, Name::Train | Name::TrainBf16)) {
+            steps.push(Step {
+                name: "pairs",
+                says: "pixels and titles of 16 pairs",
+                inputs: vec![script.clone()],
+                outputs: vec![self.data("pairs")],
+                work: prepare("pairs", &[Path::new(TRAINED), &self.data("pairs")]),
             });
         }
         if names.contains(&Name::Rank) {

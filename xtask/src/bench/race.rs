@@ -31,6 +31,18 @@ pub(super) enum Measure {
     Seconds,
     /// What the program prints on its last line, on one core: more is better.
     PicturesPerSecond,
+    /// The same, of training pairs by seconds of processor time.
+    PairsPerCpuSecond,
+}
+
+impl Measure {
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::PicturesPerSecond => "pictures/s",
+            Self::PairsPerCpuSecond => "pairs per CPU second",
+        }
+    }
 }
 
 /// What one run of one program cost.
@@ -85,7 +97,7 @@ impl Race<'_> {
     /// The words that keep a program on one core, where that is asked for and can be done.
     fn pin(&self) -> Vec<OsString> {
         let core = (cores() - 1).to_string();
-        let one_core = matches!(self.measure, Measure::PicturesPerSecond);
+        let one_core = !matches!(self.measure, Measure::Seconds);
         if one_core && process::probe("taskset", &["-c", &core, "true"]).is_some() {
             ["taskset", "-c", &core].map(Into::into).to_vec()
         } else {
@@ -103,7 +115,7 @@ impl Race<'_> {
         let number = |key: &str| cost[key].as_f64().with_context(|| format!("measure.py wrote no {key}"));
         let score = match self.measure {
             Measure::Seconds => number("wall")?,
-            Measure::PicturesPerSecond => pictures_per_second(&printed)
+            Measure::PicturesPerSecond | Measure::PairsPerCpuSecond => speed(&printed, self.measure.unit())
                 .with_context(|| format!("{} printed no speed: {printed}", entrant.name))?,
         };
         Ok(Reading {
@@ -117,10 +129,7 @@ impl Race<'_> {
     pub(super) fn table(&self, rounds: u32) -> Result<String> {
         let before = load();
         let readings = self.run(rounds, |round| println!("round {round} of {rounds}"))?;
-        let unit = match self.measure {
-            Measure::Seconds => "s",
-            Measure::PicturesPerSecond => "pictures/s",
-        };
+        let unit = self.measure.unit();
         let mut text = format!(
             "{}; {} cores; load {before} before and {} after, this bench's own included; {}; {rounds} rounds.\n\n",
             cpu_model(),
@@ -137,7 +146,7 @@ impl Race<'_> {
             let row = self.row(readings);
             let times = |theirs: f64, ours: f64| match self.measure {
                 Measure::Seconds => theirs / ours,
-                Measure::PicturesPerSecond => ours / theirs,
+                Measure::PicturesPerSecond | Measure::PairsPerCpuSecond => ours / theirs,
             };
             text += &format!(
                 "| {} | {:.2} | {:.2} | {:.2} | {:.0} | {:.2}× | {:.2}× | {:.2}× |\n",
@@ -162,7 +171,7 @@ impl Race<'_> {
         let of = |value: fn(&Reading) -> f64| readings.iter().map(value);
         let best = match self.measure {
             Measure::Seconds => of(|reading| reading.score).fold(f64::INFINITY, f64::min),
-            Measure::PicturesPerSecond => of(|reading| reading.score).fold(0.0, f64::max),
+            Measure::PicturesPerSecond | Measure::PairsPerCpuSecond => of(|reading| reading.score).fold(0.0, f64::max),
         };
         Row {
             best,
@@ -192,9 +201,9 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Reads `354.2 pictures/s on one thread`, the last line that all programs of the bench print alike.
-fn pictures_per_second(printed: &str) -> Option<f64> {
-    let (number, _) = printed.lines().last()?.split_once(" pictures/s")?;
-    number.parse().ok()
+fn speed(printed: &str, unit: &str) -> Option<f64> {
+    let (number, rest) = printed.lines().last()?.split_once(' ')?;
+    rest.starts_with(unit).then(|| number.parse().ok())?
 }
 
 fn cores() -> usize {
@@ -232,9 +241,10 @@ mod tests {
     #[test]
     fn speed_is_read_from_the_last_line() {
         let printed = "decode 1.2 ms, resize + crop + normalise 0.5 ms\n354.2 pictures/s on one thread\n";
-        assert_eq!(pictures_per_second(printed), Some(354.2));
-        assert_eq!(pictures_per_second("no picture/s\n"), None);
-        assert_eq!(pictures_per_second(""), None);
+        assert_eq!(speed(printed, "pictures/s"), Some(354.2));
+        assert_eq!(speed(printed, "pairs per CPU second"), None);
+        assert_eq!(speed("no pictures/s\n", "pictures/s"), None);
+        assert_eq!(speed("", "s"), None);
     }
 
     #[test]
