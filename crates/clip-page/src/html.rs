@@ -81,6 +81,11 @@ impl Html {
         self.out.push_str(markup);
     }
 
+    /// Appends a drawing: SVG made by this crate, which holds no text of a user's.
+    pub(crate) fn drawing(&mut self, svg: &str) {
+        self.out.push_str(svg);
+    }
+
     /// Appends HTML made before.
     pub(crate) fn append(&mut self, html: &Self) {
         self.out.push_str(&html.out);

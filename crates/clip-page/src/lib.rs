@@ -1,16 +1,20 @@
 //! One self-contained HTML page: style, escaping, inline pictures, and a policy that lets nothing else in.
 //!
-//! A [`Page`] is put together from [`Part`]s: [`Table`], [`Facts`], [`Cards`], or your own over [`Html`]. Whatever text
+//! A [`Page`] is put together from [`Part`]s: [`Table`], [`Facts`], [`Cards`], [`Plots`], [`Listing`], or your own over [`Html`]. Whatever text
 //! goes in is shown as that text, never read as markup. Words are the caller's, so pages can be in any language.
 
 mod cards;
 mod html;
+mod listing;
 mod page;
 mod picture;
+mod plot;
 mod table;
 
 pub use cards::{Card, Cards, Exhibit, Tone, Verdict};
 pub use html::{Html, Part};
+pub use listing::Listing;
 pub use page::Page;
 pub use picture::Picture;
+pub use plot::{Plot, Plots};
 pub use table::{Facts, Table};

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use clip_page::{Card, Cards, Exhibit, Facts, Page, Picture, Table, Tone, Verdict};
+use clip_page::{Card, Cards, Exhibit, Facts, Listing, Page, Picture, Plot, Plots, Table, Tone, Verdict};
 use html5ever::tendril::StrTendril;
 use html5ever::tokenizer::{BufferQueue, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts};
 use proptest::prelude::*;
@@ -67,6 +67,8 @@ fn page_of(text: &str) -> Page {
         )
         .answer(Exhibit::words(text), text, None);
     page.add(&Cards::new([card]));
+    page.add(&Plots::new([Plot::new(text).line(format!("{text} "), [(1.0, 2.0)])]));
+    page.add(&Listing::new(text, text));
     page
 }
 
@@ -87,8 +89,8 @@ proptest! {
             .chars()
             .map(|c| if c.is_control() && !matches!(c, '\n' | '\t' | '\r') { '\u{fffd}' } else { c })
             .collect();
-        prop_assert!(found.text.borrow().matches(&shown).count() >= 12);
-        prop_assert!(found.values.borrow().iter().filter(|value| **value == shown).count() >= 4);
+        prop_assert!(found.text.borrow().matches(&shown).count() >= 16);
+        prop_assert!(found.values.borrow().iter().filter(|value| **value == shown).count() >= 5);
     }
 }
 

@@ -21,6 +21,21 @@ pub struct Embedded {
 pub trait Evaluation {
     /// Embeds them with the model as it is now. Runs without gradients.
     fn embed(&mut self, model: &DualEncoder, compute: Kind) -> Result<Embedded>;
+
+    /// What people see of a pair, by its row among those that were embedded last; `None` where there is nothing to see.
+    fn shown(&mut self, row: usize) -> Result<Option<Shown>> {
+        let _ = row;
+        Ok(None)
+    }
+}
+
+/// What people see of a pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Its text.
+    pub text: String,
+    /// Its picture, small, as a file that browsers show; `None` where it cannot be opened.
+    pub picture: Option<Vec<u8>>,
 }
 
 /// The right pictures of each text: its own, and those of its product.

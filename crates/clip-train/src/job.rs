@@ -145,6 +145,7 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         batch: config.evaluation.batch_size,
         bad_rows,
         rejects: Arc::clone(&rejects),
+        origins: Vec::new(),
     });
     let source = TableSource {
         table: train,

@@ -29,6 +29,7 @@ mod objectives;
 mod observers;
 mod optimizer;
 mod queue;
+mod report;
 mod run;
 mod saved;
 mod schedule;
@@ -44,10 +45,10 @@ pub use clip::clip_gradients;
 pub use concepts::NameReader;
 pub use config::{
     Augmentation, BadRows, CacheConfig, Compute, ConceptSourceKind, ConceptsConfig, DataConfig, Environment,
-    EvaluationConfig, Every, JoinConfig, LoraConfig, RunConfig, TeacherConfig, TextAugmentation,
+    EvaluationConfig, Every, JoinConfig, LoraConfig, ReportConfig, RunConfig, TeacherConfig, TextAugmentation,
 };
 pub use depth::{LayerDecay, LockLayers};
-pub use evaluate::{Embedded, Evaluation, Figure, figures};
+pub use evaluate::{Embedded, Evaluation, Figure, Shown, figures};
 pub use groups::NoDecay;
 pub use inputs::Reading;
 pub use job::{Job, Trained, train};
@@ -61,6 +62,7 @@ pub use objectives::{
 pub use observers::{JsonLines, TensorBoard, Terminal};
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use queue::{QueueConfig, RingQueue};
+pub use report::write_report;
 pub use run::{Existing, RunDir, Usage, is_usage};
 pub use saved::{Near, SavedQueue};
 pub use schedule::{CoolDown, Schedule};

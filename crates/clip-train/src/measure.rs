@@ -35,6 +35,7 @@ pub fn measure(
         bad_rows: bad_rows(config),
         // Never finished, so no file appears.
         rejects: Arc::new(Mutex::new(Rejects::beside(Path::new("measured")))),
+        origins: Vec::new(),
     };
     let _guard = tch::no_grad_guard();
     figures(&evaluation.embed(model, compute(config))?)

@@ -29,6 +29,7 @@ fn remains(path: &Path) -> io::Result<Option<Vec<Remains>>> {
             "run.toml" => kind.is_file() && fs::read(&path)?.starts_with(HEADER.as_bytes()),
             "metrics.jsonl" => kind.is_file() && fs::metadata(&path)?.len() == 0,
             "tensorboard" => kind.is_dir() && events(&path)?,
+            "report.html" | "report.json" => kind.is_file(),
             "cache" if kind.is_dir() => {
                 found.push(Remains::Cache);
                 continue;
@@ -40,7 +41,10 @@ fn remains(path: &Path) -> io::Result<Option<Vec<Remains>>> {
         }
         found.push(Remains::Old(path));
     }
-    Ok(Some(found))
+    // Without a run.toml of ours, files of these names may be anybody's.
+    let started = path.join("run.toml").exists();
+    let anybodys = found.iter().any(|remains| matches!(remains, Remains::Old(_)));
+    Ok((started || !anybodys).then_some(found))
 }
 
 /// Whether a folder holds TensorBoard's event files alone.
@@ -81,6 +85,7 @@ mod tests {
             fs::write(path.join("metrics.jsonl"), "").unwrap();
             fs::create_dir_all(path.join("tensorboard")).unwrap();
             fs::write(path.join("tensorboard/events.out.tfevents.1"), "x").unwrap();
+            fs::write(path.join("report.json"), "{}").unwrap();
             fs::create_dir_all(path.join("cache/image")).unwrap();
         };
         let names = || {
@@ -109,5 +114,8 @@ mod tests {
             assert!(names().len() >= before, "{name}");
             fs::remove_file(path.join(name)).unwrap();
         }
+        clear(path).unwrap();
+        fs::write(path.join("report.html"), "").unwrap();
+        assert!(!clear(path).unwrap());
     }
 }

@@ -6,6 +6,7 @@ mod concepts;
 mod data;
 mod every;
 mod read;
+mod report;
 mod teacher;
 mod texts;
 mod write;
@@ -30,6 +31,7 @@ pub use adapters::LoraConfig;
 pub use concepts::{ConceptSourceKind, ConceptsConfig};
 pub use data::{Augmentation, BadRows, DataConfig, Environment};
 pub use every::Every;
+pub use report::ReportConfig;
 pub use teacher::TeacherConfig;
 pub use texts::TextAugmentation;
 pub(crate) use write::HEADER;
@@ -240,6 +242,8 @@ pub struct RunConfig {
     pub cache: CacheConfig,
     /// How the run is evaluated.
     pub evaluation: EvaluationConfig,
+    /// The page about the run.
+    pub report: ReportConfig,
     /// What is minimised: a table for each objective, with its `weight` and its own settings.
     pub objectives: ObjectiveTables,
     /// What the run was made on. Recorded, not read.
@@ -296,6 +300,7 @@ impl Default for RunConfig {
             teacher: TeacherConfig::default(),
             cache: CacheConfig::default(),
             evaluation: EvaluationConfig::default(),
+            report: ReportConfig::default(),
             objectives: ObjectiveTables::from([("info_nce".to_owned(), serde_json::Map::new())]),
             environment: Environment::default(),
         }

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use clip_core::{Embeddings, Error, PairTable, Result};
-use clip_data::{BadRows, Rejects};
+use clip_core::{Embeddings, Error, Origin, Pair, PairTable, Result};
+use clip_data::{BadRows, Rejects, thumbnail};
 use clip_nn::DualEncoder;
 use clip_nn::tch::Kind;
 
@@ -14,7 +14,7 @@ use super::concepts::Captions;
 use super::pass::{image_rows, text_rows};
 use super::row::{PrepareInputs, Stores};
 use super::source::{list, loader};
-use crate::evaluate::{Embedded, Evaluation};
+use crate::evaluate::{Embedded, Evaluation, Shown};
 use crate::views::Views;
 
 /// A table's pairs, each with its first text and its first picture as it is.
@@ -26,6 +26,21 @@ pub(crate) struct ValidTable {
     pub(crate) batch: usize,
     pub(crate) bad_rows: BadRows,
     pub(crate) rejects: Arc<Mutex<Rejects>>,
+    /// Where the rows embedded last came from.
+    pub(crate) origins: Vec<Origin>,
+}
+
+/// Pixels on the shorter side of a picture that is shown.
+const SHORTEST: usize = 96;
+
+impl ValidTable {
+    /// The pair of a row embedded last. Rows that were refused move it down the table.
+    fn pair(&self, row: usize) -> Option<Pair> {
+        let origin = self.origins.get(row)?;
+        let pairs = (row..self.table.rows()).filter_map(|at| self.table.get(at).ok());
+        let mut reached = pairs.skip_while(|pair| pair.origin.row < origin.row);
+        reached.next().filter(|pair| pair.origin == *origin)
+    }
 }
 
 impl Evaluation for ValidTable {
@@ -49,8 +64,10 @@ impl Evaluation for ValidTable {
             Arc::new(prepare),
         )?;
         let (mut texts, mut images, mut items) = (Vec::new(), Vec::new(), Vec::new());
+        self.origins.clear();
         while let Some(loaded) = loader.next().transpose()? {
             list(&self.rejects, &loaded.rejected)?;
+            self.origins.extend(loaded.rows.iter().map(|row| row.origin.clone()));
             let batch = batch(&loaded, shapes)?;
             images.extend(image_rows(model, &batch.images[0], compute)?);
             texts.extend(text_rows(model, &batch.texts[0], compute)?);
@@ -66,5 +83,15 @@ impl Evaluation for ValidTable {
             images: Embeddings::new(images, dim)?,
             items,
         })
+    }
+
+    fn shown(&mut self, row: usize) -> Result<Option<Shown>> {
+        let Some(pair) = self.pair(row) else { return Ok(None) };
+        let image = pair.images.first();
+        let image = image.and_then(|image| self.reading.decoder.decode(image).ok());
+        Ok(Some(Shown {
+            text: pair.texts.first().map(ToString::to_string).unwrap_or_default(),
+            picture: image.and_then(|image| thumbnail(&image, SHORTEST).ok()),
+        }))
     }
 }

@@ -1,6 +1,7 @@
 //! The loop: epochs, steps, evaluations, checkpoints.
 
 mod changes;
+mod ending;
 mod kept;
 mod memory;
 mod points;
@@ -16,6 +17,7 @@ use clip_nn::{DualEncoder, ModelWriter, Zoo, door};
 use serde_json::{Map, Value};
 
 use self::changes::changes;
+use self::ending::finished;
 use self::memory::Memory;
 use self::points::Point;
 use self::suspects::suspects;
@@ -32,6 +34,7 @@ use crate::groups::check_prefixes;
 use crate::objectives::Objectives;
 use crate::observers::{JsonLines, TensorBoard};
 use crate::optimizer::{Optimizer, OptimizerConfig};
+use crate::report::Report;
 use crate::run::RunDir;
 use crate::start;
 use crate::step::{Beside, StepLoss, StepOptions, back_propagate};
@@ -87,6 +90,7 @@ pub struct Trainer {
     objectives: Objectives,
     optimizer: Optimizer,
     ema: Option<Ema>,
+    report: Option<Report>,
     /// Queue and concepts, where an objective looks at them.
     memory: Option<Memory>,
     /// The rows of the last step that was left out.
@@ -164,6 +168,7 @@ impl Trainer {
             evaluation,
             config,
             observers,
+            report: None,
             path,
             checkpoints,
             objectives,
@@ -213,6 +218,7 @@ impl Trainer {
 
     /// Epochs and steps to the last.
     fn train(&mut self, source: &mut dyn BatchSource) -> Result<()> {
+        self.look_before()?;
         self.tell(&Event::Started {
             step: self.state.step,
             steps: self.steps,
@@ -246,6 +252,9 @@ impl Trainer {
         let board = TensorBoard::create(self.path.join("tensorboard"))?;
         self.observers.insert(0, Box::new(lines));
         self.observers.insert(1, Box::new(board));
+        if self.config.report.enabled {
+            self.report = Some(Report::open(&self.path, self.config.report, &self.state)?);
+        }
         for note in notes {
             self.tell(&Event::Note(&note))?;
         }
@@ -300,9 +309,12 @@ impl Trainer {
     }
 
     fn tell(&mut self, event: &Event<'_>) -> Result<()> {
-        self.observers
+        let own = self.report.as_mut().map(|report| report as &mut dyn Observer);
+        let others = self
+            .observers
             .iter_mut()
-            .try_for_each(|observer| observer.observe(event))
+            .map(|observer| &mut **observer as &mut dyn Observer);
+        others.chain(own).try_for_each(|observer| observer.observe(event))
     }
 
     fn compute(&self) -> Kind {
@@ -379,19 +391,6 @@ impl Trainer {
         self.look_up(Point::Step)
     }
 
-    /// What there is to say of steps that came to nothing.
-    fn diverged(&self) -> Error {
-        let rows = match self.suspects.as_str() {
-            "" => String::new(),
-            rows => format!(", of {rows}"),
-        };
-        Error::invalid(format!(
-            "the loss or its gradient was not finite in {} steps in a row, the last of them step {}{rows}",
-            self.state.bad_steps, self.state.step
-        ))
-        .remedy("use a lower --lr, a longer warm-up, or dtype = \"f32\", and resume")
-    }
-
     /// Whether there is nothing left to do.
     fn ended(&self) -> bool {
         self.state.ended(&self.config)
@@ -440,56 +439,6 @@ impl Trainer {
         }
         Ok(figures)
     }
-
-    fn end(mut self) -> Result<Summary> {
-        self.look_up(Point::End)?;
-        self.checkpoints.prune(self.config.keep, None)?;
-        if self.state.stopped_early(&self.config) {
-            self.tell(&Event::Note(&stopped_early(&self.state)))?;
-        }
-        self.tell(&Event::Finished { step: self.state.step })?;
-        self.summary.step = self.state.step;
-        self.summary.refused = self.state.refused;
-        self.summary.best = self.state.best;
-        Ok(self.summary)
-    }
-}
-
-/// What there is to say of a run that waits no longer for a new best.
-fn stopped_early(state: &RunState) -> String {
-    let best = state.best.as_ref().map_or_else(String::new, |best| {
-        format!("; the best {} is {} of step {}", best.metric, best.value, best.step)
-    });
-    format!(
-        "stopped after step {}, since {} evaluations in a row brought no new best{best}",
-        state.step, state.stale
-    )
-}
-
-/// What there is to say of a run that has done everything already; its files stay as they are.
-fn finished(mut parts: Parts) -> Result<Summary> {
-    let Some(checkpoint) = parts.run.checkpoint() else {
-        return Err(Error::internal("a run without a checkpoint is not finished"));
-    };
-    let state = checkpoint.state();
-    let note = if state.stopped_early(&parts.config) {
-        format!("the run is finished: {}", stopped_early(state))
-    } else {
-        format!("the run is finished: all {} steps are done", state.step)
-    };
-    for observer in &mut parts.observers {
-        observer.observe(&Event::Note(&note))?;
-        observer.observe(&Event::Finished { step: state.step })?;
-    }
-    Ok(Summary {
-        step: state.step,
-        done: 0,
-        seconds: 0.0,
-        loss: None,
-        evaluated: None,
-        best: state.best.clone(),
-        refused: state.refused,
-    })
 }
 
 /// A source of nothing, in the place of one that was taken out.

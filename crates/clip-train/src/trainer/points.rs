@@ -86,9 +86,6 @@ impl Trainer {
             Error::invalid(format!("an evaluation has no figure `{}`", figure.name()))
                 .remedy(format!("set evaluation.metric to one of {}", known.join(", ")))
         })?;
-        self.tell(&Event::Evaluated(&map))?;
-        self.state.evaluated = true;
-        self.summary.evaluated = Some(map);
         let improved = self.state.best.as_ref().is_none_or(|best| {
             best.metric != figure.name()
                 || if figure.higher_is_better() {
@@ -104,8 +101,30 @@ impl Trainer {
                 value,
                 step: self.state.step,
             });
+            if let (Some(report), Some(evaluation)) = (&mut self.report, &mut self.evaluation) {
+                report.keep(self.state.step, &embedded, &map, &mut **evaluation)?;
+            }
         }
+        self.tell(&Event::Evaluated(&map))?;
+        self.state.evaluated = true;
+        self.summary.evaluated = Some(map);
         Ok(improved)
+    }
+
+    /// Evaluates the initial model, where the report shows what it finds.
+    pub(super) fn look_before(&mut self) -> Result<()> {
+        let compute = self.compute();
+        let (Some(report), Some(evaluation)) = (&mut self.report, &mut self.evaluation) else {
+            return Ok(());
+        };
+        if self.state.step > 0 || !report.wants_before() {
+            return Ok(());
+        }
+        let embedded = {
+            let _guard = tch::no_grad_guard();
+            evaluation.embed(&self.model, compute)?
+        };
+        report.keep(0, &embedded, &figures(&embedded)?, &mut **evaluation)
     }
 
     fn save(&mut self) -> Result<PathBuf> {

@@ -10,7 +10,7 @@ use clip_core::{Error, PairTable, Result};
 use clip_data::PendingFile;
 use clip_models::Average;
 use clip_nn::ParamOptions;
-use clip_train::{Reading, RunConfig, measure};
+use clip_train::{Reading, RunConfig, measure, write_report};
 
 use super::Cli;
 use super::args::{note, refuse_hub};
@@ -152,6 +152,10 @@ impl<'a> Mix<'a> {
         writeln!(file, "{text:#}").map_err(|error| file.error(error))?;
         file.commit()?;
         average.save(self.share, &mixed.path, &self.cli.families)?;
+        if self.config.report.enabled {
+            // The page shows the sweep too.
+            write_report(&self.run)?;
+        }
         Ok(Some(mixed))
     }
 

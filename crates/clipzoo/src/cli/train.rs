@@ -28,8 +28,8 @@ use super::tuning::TuningFlags;
   clipzoo train --image-tower efficientnet.pth --text-tower ./minilm --config run.toml --output runs/joined
   clipzoo train --config runs/first/run.toml --output runs/first --resume
 
-OUTPUT holds best/ and last/ (model directories), metrics.jsonl, run.toml with every setting, TensorBoard events, and
-checkpoints/ to resume from.")]
+OUTPUT holds best/ and last/ (model directories), report.html (curves, settings, what titles find before and after),
+metrics.jsonl, run.toml with every setting, TensorBoard events, and checkpoints/ to resume from.")]
 pub(crate) struct Args {
     /// Settings; flags override them
     #[arg(long, value_name = "FILE")]

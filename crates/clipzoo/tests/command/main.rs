@@ -9,6 +9,7 @@ mod help;
 mod memory;
 mod predict;
 mod queue;
+mod report;
 mod support;
 mod text_and_pixels;
 mod train;
