@@ -79,6 +79,11 @@ impl Curves {
     /// # Errors
     /// The file cannot be read; that there is none is no error. Lines that are no objects are passed over.
     pub(super) fn read(path: &Path) -> Result<Self> {
+        Self::read_thinned(path, LONG)
+    }
+
+    /// As [`read`](Self::read), every line up to a length of `long` bytes.
+    fn read_thinned(path: &Path, long: u64) -> Result<Self> {
         let mut curves = Self::default();
         let file = match File::open(path) {
             Ok(file) => BufReader::new(file),
@@ -86,7 +91,7 @@ impl Curves {
             Err(error) => return Err(Error::io("read", path, error)),
         };
         let length = std::fs::metadata(path).map_or(0, |data| data.len());
-        let every = (length / LONG).max(1) as usize;
+        let every = (length / long).max(1) as usize;
         let rare = [Finder::new("\"valid_"), Finder::new("\"left_out\"")];
         for (number, line) in file.split(b'\n').enumerate() {
             let line = line.map_err(|error| Error::io("read", path, error))?;
@@ -174,6 +179,33 @@ mod tests {
         );
         assert!(points.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(points.last().unwrap().0 > f64::from(total) - 2e3);
+    }
+
+    #[test]
+    fn of_a_long_file_some_steps_are_taken_and_every_evaluation() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut text = String::new();
+        for step in 1..=1000 {
+            text += &format!("{}\n", json!({"step": step, "loss": 1.0 / f64::from(step), "lr": 0.1}));
+            if step % 100 == 0 {
+                text += &format!("{}\n", json!({"step": step, "valid_mrr": 0.5}));
+            }
+            if step % 333 == 0 {
+                text += &format!("{}\n", json!({"step": step, "loss": null, "lr": 0.1, "left_out": true}));
+            }
+        }
+        std::fs::write(&path, &text).unwrap();
+        let curves = Curves::read_thinned(&path, text.len() as u64 / 10).unwrap();
+        let loss: Vec<_> = curves.get("loss").unwrap().points().collect();
+        assert!((90..=110).contains(&loss.len()), "{}", loss.len());
+        assert!(loss.iter().all(|(step, value)| (value * step - 1.0).abs() < 1e-12));
+        assert_eq!(
+            (curves.get("valid_mrr").unwrap().points().count(), curves.left_out),
+            (10, 3)
+        );
+        let whole = Curves::read_thinned(&path, text.len() as u64).unwrap();
+        assert_eq!(whole.get("loss").unwrap().points().count(), 1000);
     }
 
     #[test]
