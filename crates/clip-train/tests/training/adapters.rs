@@ -6,11 +6,11 @@ use std::path::Path;
 use clip_nn::clip_core::Result;
 use clip_nn::tch::{self, Tensor};
 use clip_nn::{DualEncoder, Pass};
-use clip_train::{Every, Existing, LoraConfig, Parts, RunConfig, RunDir, Summary, Trainer};
+use clip_train::{Every, Existing, LoraConfig, RunConfig, RunDir, Summary, Trainer};
 
 use crate::deep::deep;
 use crate::resume::{checkpoint, copy, outcome};
-use crate::tiny::{Pairs, Writer, open, open_with, weights, zoo};
+use crate::tiny::{Pairs, open, open_with, parts, weights, zoo};
 
 fn config() -> RunConfig {
     RunConfig {
@@ -32,19 +32,10 @@ fn config() -> RunConfig {
 fn train(path: &Path, config: RunConfig, existing: Existing) -> Result<Summary> {
     let run = RunDir::open(path, existing).unwrap();
     let lora = || config.lora.as_ref().map(LoraConfig::lora);
-    let parts = Parts {
-        names: None,
-        model: run
-            .checkpoint()
-            .map_or_else(|| deep(lora()), |checkpoint| open_with(&checkpoint.model(), lora())),
-        writer: Box::new(Writer),
-        source: Box::new(Pairs::new(23, 5, 7)),
-        evaluation: Some(Box::new(Pairs::new(23, 5, 7))),
-        config,
-        observers: Vec::new(),
-        run,
-    };
-    Trainer::run(parts, &zoo())
+    let model = run
+        .checkpoint()
+        .map_or_else(|| deep(lora()), |checkpoint| open_with(&checkpoint.model(), lora()));
+    Trainer::run(parts(model, Pairs::new(23, 5, 7), config, run), &zoo())
 }
 
 fn features(model: &DualEncoder) -> Tensor {
@@ -137,16 +128,8 @@ fn it_learns() {
 #[test]
 fn a_model_without_adapters_is_refused() {
     let root = tempfile::tempdir().unwrap();
-    let parts = Parts {
-        names: None,
-        model: deep(None),
-        writer: Box::new(Writer),
-        source: Box::new(Pairs::new(23, 5, 7)),
-        evaluation: None,
-        config: config(),
-        observers: Vec::new(),
-        run: RunDir::open(root.path().join("run"), Existing::Refuse).unwrap(),
-    };
+    let run = RunDir::open(root.path().join("run"), Existing::Refuse).unwrap();
+    let parts = parts(deep(None), Pairs::new(23, 5, 7), config(), run);
     let error = Trainer::run(parts, &zoo()).unwrap_err().to_string();
     assert!(error.contains("ask for adapters"), "{error}");
 }

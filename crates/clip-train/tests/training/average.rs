@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use clip_nn::tch::{Kind, Tensor};
-use clip_train::{Evaluation, Every, Existing, Parts, RunConfig, RunDir, Summary, Trainer, figures};
+use clip_train::{Evaluation, Every, Existing, RunConfig, Summary, figures};
 
-use crate::resume::{checkpoint, copy, outcome};
-use crate::tiny::{Pairs, Writer, model, open, weights, zoo};
+use crate::resume::{self, checkpoint, copy, outcome};
+use crate::tiny::{Pairs, model, open, weights};
 
 fn config(ema: f64) -> RunConfig {
     RunConfig {
@@ -24,20 +24,7 @@ fn config(ema: f64) -> RunConfig {
 }
 
 fn train(path: &Path, config: RunConfig, existing: Existing) -> Summary {
-    let run = RunDir::open(path, existing).unwrap();
-    let parts = Parts {
-        model: run
-            .checkpoint()
-            .map_or_else(|| model(0.25), |checkpoint| open(&checkpoint.model())),
-        writer: Box::new(Writer),
-        source: Box::new(Pairs::new(23, 5, 7)),
-        evaluation: Some(Box::new(Pairs::new(23, 5, 7))),
-        config,
-        observers: Vec::new(),
-        names: None,
-        run,
-    };
-    Trainer::run(parts, &zoo()).unwrap()
+    resume::train(path, config, existing).0.unwrap()
 }
 
 fn doubles(tensor: &Tensor) -> Vec<f64> {

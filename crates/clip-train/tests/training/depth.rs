@@ -7,7 +7,7 @@ use clip_nn::{DualEncoder, Parameter};
 use clip_train::{Existing, LockLayers, Parts, RunConfig, RunDir, Schedule, Trainer};
 
 use crate::deep::deep;
-use crate::tiny::{Pairs, Writer, model, weights, zoo};
+use crate::tiny::{Pairs, model, parts, weights, zoo};
 
 /// How far a run of `config` moved each parameter at most, by name.
 fn moved(model: DualEncoder, config: RunConfig) -> Result<BTreeMap<String, f64>> {
@@ -15,15 +15,10 @@ fn moved(model: DualEncoder, config: RunConfig) -> Result<BTreeMap<String, f64>>
     let path = root.path().join("run");
     let copy = |parameter: &Parameter| (parameter.name.clone(), parameter.tensor.detach().copy());
     let before: BTreeMap<_, _> = model.parameters().iter().map(copy).collect();
+    let run = RunDir::open(&path, Existing::Refuse).unwrap();
     let parts = Parts {
-        model,
-        writer: Box::new(Writer),
-        source: Box::new(Pairs::new(16, 16, 7)),
         evaluation: None,
-        config,
-        observers: Vec::new(),
-        names: None,
-        run: RunDir::open(&path, Existing::Refuse).unwrap(),
+        ..parts(model, Pairs::new(16, 16, 7), config, run)
     };
     Trainer::run(parts, &zoo())?;
     let after = weights(&path.join("last/model.safetensors"));

@@ -2,11 +2,11 @@
 
 use clip_nn::DualEncoder;
 use clip_nn::tch::{Kind, Tensor};
-use clip_train::{Every, Existing, Parts, RunConfig, RunDir, StepOptions, Trainer};
+use clip_train::{Every, Existing, RunConfig, RunDir, StepOptions, Trainer};
 
 use crate::deep::deep;
 use crate::gradients::{gradients, loss_with, options, slope_is_the_gradients};
-use crate::tiny::{Pairs, Writer, model, zoo};
+use crate::tiny::{Pairs, model, parts, zoo};
 
 fn dropping(micro_batch: usize) -> StepOptions {
     StepOptions {
@@ -73,17 +73,8 @@ fn bf16_points_where_f32_does() {
 
 fn train(model: DualEncoder, config: RunConfig) -> clip_nn::clip_core::Result<f64> {
     let root = tempfile::tempdir().unwrap();
-    let parts = Parts {
-        model,
-        writer: Box::new(Writer),
-        source: Box::new(Pairs::new(23, 8, 7)),
-        evaluation: Some(Box::new(Pairs::new(23, 8, 7))),
-        config,
-        observers: Vec::new(),
-        names: None,
-        run: RunDir::open(root.path().join("run"), Existing::Refuse).unwrap(),
-    };
-    Trainer::run(parts, &zoo()).map(|summary| summary.best.unwrap().value)
+    let run = RunDir::open(root.path().join("run"), Existing::Refuse).unwrap();
+    Trainer::run(parts(model, Pairs::new(23, 8, 7), config, run), &zoo()).map(|summary| summary.best.unwrap().value)
 }
 
 fn config() -> RunConfig {

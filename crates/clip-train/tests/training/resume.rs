@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clip_train::{Checkpoint, Every, Existing, Parts, RunConfig, RunDir, Summary, Trainer};
 
-use crate::tiny::{Pairs, Told, Writer, model, open, zoo};
+use crate::tiny::{Pairs, Told, model, open, parts, zoo};
 
 /// 2 epochs of 5 steps, the last of each with fewer pairs; dropout on; an evaluation each epoch and each third step.
 fn config() -> RunConfig {
@@ -21,20 +21,15 @@ fn config() -> RunConfig {
     }
 }
 
-fn train(path: &Path, config: RunConfig, existing: Existing) -> (clip_nn::clip_core::Result<Summary>, Told) {
+pub(crate) fn train(path: &Path, config: RunConfig, existing: Existing) -> (clip_nn::clip_core::Result<Summary>, Told) {
     let run = RunDir::open(path, existing).unwrap();
     let told = Told::default();
+    let model = run
+        .checkpoint()
+        .map_or_else(|| model(0.25), |checkpoint| open(&checkpoint.model()));
     let parts = Parts {
-        names: None,
-        model: run
-            .checkpoint()
-            .map_or_else(|| model(0.25), |checkpoint| open(&checkpoint.model())),
-        writer: Box::new(Writer),
-        source: Box::new(Pairs::new(23, 5, 7)),
-        evaluation: Some(Box::new(Pairs::new(23, 5, 7))),
-        config,
         observers: vec![Box::new(told.clone())],
-        run,
+        ..parts(model, Pairs::new(23, 5, 7), config, run)
     };
     (Trainer::run(parts, &zoo()), told)
 }

@@ -9,7 +9,7 @@ use clip_nn::clip_core::{Kind, Result};
 use clip_train::{Embedded, Existing, Parts, RunConfig, RunDir, Summary, Trainer, figures};
 use serde_json::Value;
 
-use crate::tiny::{Full, Pairs, Told, Writer, model, weights, zoo};
+use crate::tiny::{Full, Pairs, Told, Writer, model, parts, weights, zoo};
 
 fn config() -> RunConfig {
     RunConfig {
@@ -22,15 +22,11 @@ fn config() -> RunConfig {
 
 fn train_with(path: &Path, config: RunConfig, writer: Box<dyn ModelWriter>, pairs: Pairs) -> (Result<Summary>, Told) {
     let told = Told::default();
+    let run = RunDir::open(path, Existing::Refuse).unwrap();
     let parts = Parts {
-        names: None,
-        model: model(0.0),
         writer,
-        evaluation: Some(Box::new(pairs.clone())),
-        source: Box::new(pairs),
-        config,
         observers: vec![Box::new(told.clone())],
-        run: RunDir::open(path, Existing::Refuse).unwrap(),
+        ..parts(model(0.0), pairs, config, run)
     };
     (Trainer::run(parts, &zoo()), told)
 }

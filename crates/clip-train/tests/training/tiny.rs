@@ -11,7 +11,7 @@ use clip_nn::{
     DualEncoder, Fresh, ImageBackbone, ImageEncoder, ImageInput, Init, Lora, ModelWriter, ParamOptions, Params, Pass,
     Role, TextBackbone, TextEncoder, TextInput, Tokens, TowerOutput, WeightSource, Zoo,
 };
-use clip_train::{Batch, BatchSource, BatchStream, Embedded, Evaluation};
+use clip_train::{Batch, BatchSource, BatchStream, Embedded, Evaluation, Parts, RunConfig, RunDir};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 
@@ -372,5 +372,19 @@ impl Observer for Told {
 impl Told {
     pub(crate) fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
+    }
+}
+
+/// A run of `pairs`, which are evaluated on as well, that nobody watches.
+pub(crate) fn parts(model: DualEncoder, pairs: Pairs, config: RunConfig, run: RunDir) -> Parts {
+    Parts {
+        model,
+        writer: Box::new(Writer),
+        evaluation: Some(Box::new(pairs.clone())),
+        source: Box::new(pairs),
+        names: None,
+        config,
+        observers: Vec::new(),
+        run,
     }
 }

@@ -1,6 +1,8 @@
 //! Whole models against the reference's inputs and outputs, through the doors that the command uses.
 #![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
+mod average;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,28 +1,16 @@
 //! Averages of two states of a model, against plain arithmetic on the files.
-#![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clip_format::Families;
-use clip_models::{Average, load, register};
+use clip_models::{Average, load};
+use clip_nn::ParamOptions;
 use clip_nn::tch::{self, Tensor};
-use clip_nn::{ParamOptions, Zoo};
 use safetensors::{Dtype, SafeTensors};
 
-fn fixture(model: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/fixtures/models")
-        .join(model)
-}
-
-fn zoo() -> Zoo {
-    tch::set_num_threads(1);
-    let mut zoo = Zoo::new();
-    register(&mut zoo).unwrap();
-    zoo
-}
+use crate::{fixture, zoo};
 
 /// The float tensors of a directory's weights file.
 fn floats(directory: &Path) -> BTreeMap<String, Vec<f32>> {
