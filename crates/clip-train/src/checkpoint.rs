@@ -2,9 +2,9 @@
 //!
 //! `DIR/checkpoints/step_N/` holds `model/` (a loadable model directory, as the writer wrote it, adapters left out),
 //! `optimizer.safetensors` (AdamW's averages; parameters of the objectives' own under `objectives/`, adapters under
-//! `adapters/`, averages of weights under `ema/`), `queue.safetensors` and `concepts.safetensors` where the run has a feature queue and encodes names of
-//! concepts, and `state.json` (where the run stands, and
-//! length and SHA-256 of every other file). No state of a random generator is kept: every draw is seeded by what it is for.
+//! `adapters/`, averages of weights under `ema/`), `queue.safetensors` and `concepts.safetensors` where the run has a
+//! feature queue and encodes names of concepts, and `state.json` (where the run stands, and length and SHA-256 of every
+//! other file). No state of a random generator is kept: every draw is seeded by what it is for.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use clip_core::{Error, Position, Result};
 use clip_data::TensorFile;
 use clip_nn::tch::{Device, Kind, Tensor};
-use clip_nn::{DualEncoder, ModelWriter, door};
+use clip_nn::{DualEncoder, ModelWriter, State, door};
 use safetensors::{Dtype, View};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::RunConfig;
 use crate::folder::{self, PendingFolder};
+use crate::numbers::on_cpu;
 
 /// Raised when an older program could not read what is written.
 const VERSION: u32 = 1;
@@ -169,6 +170,18 @@ impl Checkpoint {
             tensors.insert(name, tensor);
         }
         Ok(tensors)
+    }
+}
+
+impl Checkpoint {
+    /// The state of a part of the run: the tensors of one of its files, by name, and what the part keeps beside them.
+    pub(crate) fn part(&self, file: &str, plain: &Value, device: Device) -> Result<State> {
+        let mut tensors: Named = self.tensors(file, device)?.into_iter().collect();
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(State {
+            tensors,
+            plain: plain.clone(),
+        })
     }
 }
 
@@ -342,15 +355,11 @@ impl View for &Saved {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let values = self.tensor.to_device(Device::Cpu).contiguous();
-        let length = values.numel();
         Cow::Owned(if self.tensor.kind() == Kind::Int64 {
-            let mut integers = vec![0i64; length];
-            values.copy_data(&mut integers, length);
+            let integers = on_cpu::<i64>(&self.tensor);
             integers.iter().flat_map(|value| value.to_le_bytes()).collect()
         } else {
-            let mut floats = vec![0f32; length];
-            values.copy_data(&mut floats, length);
+            let floats = on_cpu::<f32>(&self.tensor);
             floats.iter().flat_map(|value| value.to_le_bytes()).collect()
         })
     }

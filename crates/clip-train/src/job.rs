@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clip_core::{BatchBy, ConceptSource, Error, Event, InOrder, Observer, Order, PairTable, Result, Shuffle, UniqueBy};
 use clip_data::{LastBatch, Rejects};
-use clip_nn::tch::Kind;
 use clip_nn::{DualEncoder, ModelWriter, Needs, Zoo};
 
-use crate::config::{BadRows, Compute, ConceptSourceKind, RunConfig};
+use crate::config::{BadRows, ConceptSourceKind, RunConfig};
 use crate::fit::fit;
 use crate::groups::locked;
 use crate::inputs::{
@@ -76,7 +75,7 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
     };
     config.check()?;
     fit(&model, &config)?;
-    let compute = compute(&config);
+    let compute = config.dtype.kind();
     let bad_rows = bad_rows(&config);
     let rejects = Arc::new(Mutex::new(Rejects::beside(run.path())));
     let views = Arc::new(Views::new(&config.augmentation, config.text_augmentation.open()?));
@@ -214,13 +213,6 @@ fn check_concepts(needs: &Needs, config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn compute(config: &RunConfig) -> Kind {
-    match config.dtype {
-        Compute::F32 => Kind::Float,
-        Compute::Bf16 => Kind::BFloat16,
-    }
-}
-
 pub(crate) fn bad_rows(config: &RunConfig) -> clip_data::BadRows {
     match config.data.bad_rows {
         BadRows::Stop => clip_data::BadRows::Stop,
@@ -261,7 +253,7 @@ fn open_stores(
         if !locked(model.parameters(), tower) {
             return Ok(None);
         }
-        let id = tower_id(model, tower, &format!("{prepared}; {:?}", compute(config)))?;
+        let id = tower_id(model, tower, &format!("{prepared}; {:?}", config.dtype.kind()))?;
         let folder = folder.join(format!("{tower}-{id}"));
         // Both stores share what may be held in memory.
         let store = Store::open(folder, width as usize, config.cache.memory / 2, &mut notes)?;

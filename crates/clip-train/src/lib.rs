@@ -25,6 +25,7 @@ mod inputs;
 mod job;
 mod masking;
 mod measure;
+mod numbers;
 mod objectives;
 mod observers;
 mod optimizer;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::config::RunConfig;
 use crate::evaluate::{Evaluation, figures};
 use crate::inputs::{Reading, Stores, ValidTable};
-use crate::job::{bad_rows, compute};
+use crate::job::bad_rows;
 use crate::views::Views;
 
 /// The figures of a model on a table, as [`figures`] names them, with the settings of a run: its type to compute in, its
@@ -38,5 +38,5 @@ pub fn measure(
         origins: Vec::new(),
     };
     let _guard = tch::no_grad_guard();
-    figures(&evaluation.embed(model, compute(config))?)
+    figures(&evaluation.embed(model, config.dtype.kind())?)
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use clip_core::{Error, Id, Result};
 use clip_nn::tch::Device;
-use clip_nn::{FeatureQueue, Modality, State, door};
+use clip_nn::{FeatureQueue, Modality, door};
 use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, Checkpoints, QUEUE};
 use crate::concepts::saved_names;
 use crate::config::RunConfig;
-use crate::queue::{RingQueue, on_cpu};
+use crate::numbers::on_cpu;
+use crate::queue::RingQueue;
 
 /// A run's queue as its newest good checkpoint holds it.
 pub struct SavedQueue {
@@ -93,14 +94,10 @@ impl SavedQueue {
 }
 
 fn queue(checkpoint: &Checkpoint, config: &RunConfig) -> Result<RingQueue> {
-    let plain = checkpoint.state().queue.clone();
+    let plain = &checkpoint.state().queue;
     let dim = plain.get("dim").and_then(Value::as_i64);
     let dim = dim.ok_or_else(|| Error::invalid("no state of a queue").file(checkpoint.path()))?;
     let mut queue = RingQueue::new(config.queue, dim, Device::Cpu)?;
-    let state = State {
-        tensors: checkpoint.tensors(QUEUE, Device::Cpu)?.into_iter().collect(),
-        plain,
-    };
-    queue.restore(&state)?;
+    queue.restore(&checkpoint.part(QUEUE, plain, Device::Cpu)?)?;
     Ok(queue)
 }

@@ -46,9 +46,9 @@ impl Concepts {
 
     /// Takes in the names of a batch's concepts, and forgets the ones met longest ago where they grow too many.
     pub(crate) fn meet(&mut self, concepts: &[Concept], live: &[Id], step: u64) {
-        self.names.meet(concepts, live, step);
-        let names = &self.names;
-        self.pooled.retain(|id, _| names.get(*id).is_some());
+        for id in self.names.meet(concepts, live, step) {
+            self.pooled.remove(&id);
+        }
     }
 
     /// Live concepts for a step, at most `count`: a function of seed, step and live concepts alone. Ascending.

@@ -25,8 +25,8 @@ impl Names {
     }
 
     /// Takes names in. Where they are twice too many, those met longest ago go, unless their concepts are live (`live` is
-    /// ascending).
-    pub(super) fn meet(&mut self, concepts: &[Concept], live: &[Id], step: u64) {
+    /// ascending). Gives those that go.
+    pub(super) fn meet(&mut self, concepts: &[Concept], live: &[Id], step: u64) -> Vec<Id> {
         for Concept { id, name } in concepts {
             let (known, met) = self.known.entry(*id).or_insert_with(|| (Arc::clone(name), step));
             if known != name {
@@ -35,7 +35,7 @@ impl Names {
             *met = step;
         }
         if self.known.len() <= 2 * self.most + live.len() {
-            return;
+            return Vec::new();
         }
         let mut idle: Vec<(u64, Id)> = self
             .known
@@ -45,9 +45,11 @@ impl Names {
             .collect();
         idle.sort_unstable();
         let surplus = idle.len().saturating_sub(self.most);
-        for (_, id) in idle.into_iter().take(surplus) {
-            self.known.remove(&id);
+        let gone: Vec<Id> = idle.into_iter().take(surplus).map(|(_, id)| id).collect();
+        for id in &gone {
+            self.known.remove(id);
         }
+        gone
     }
 
     pub(super) fn state(&self) -> Value {

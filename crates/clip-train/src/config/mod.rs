@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use clip_core::{Error, Result};
 use clip_nn::Zoo;
 use clip_nn::layers::ProjectionConfig;
+use clip_nn::tch::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -45,6 +46,16 @@ pub enum Compute {
     F32,
     /// bfloat16, over weights kept in f32.
     Bf16,
+}
+
+impl Compute {
+    /// As libtorch calls it.
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+        }
+    }
 }
 
 /// How a run is evaluated.

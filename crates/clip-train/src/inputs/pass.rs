@@ -1,8 +1,10 @@
 //! A tower's pooled features of rows, outside of training.
 
 use clip_core::Result;
-use clip_nn::tch::{self, Device, Kind, Tensor};
+use clip_nn::tch::{self, Kind, Tensor};
 use clip_nn::{DualEncoder, ImageInput, Pass, TextInput, door};
+
+use crate::numbers::on_cpu;
 
 fn pass(compute: Kind) -> Pass {
     Pass { compute, ..Pass::INFER }
@@ -36,9 +38,5 @@ pub(crate) fn text_rows(model: &DualEncoder, input: &TextInput, compute: Kind) -
 
 /// The values of a tensor, row by row. Runs inside a door.
 pub(crate) fn values(tensor: &Tensor) -> Vec<f32> {
-    let tensor = tensor.detach().to_kind(Kind::Float).to_device(Device::Cpu).contiguous();
-    let mut values = vec![0f32; tensor.numel()];
-    let length = values.len();
-    tensor.copy_data(&mut values, length);
-    values
+    on_cpu(&tensor.detach().to_kind(Kind::Float))
 }

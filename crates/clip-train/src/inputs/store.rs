@@ -15,10 +15,11 @@ use clip_core::{EncodedImage, Error, Result};
 use clip_data::{PendingFile, TensorFile};
 use clip_nn::DualEncoder;
 use clip_nn::door;
-use clip_nn::tch::Device;
 use safetensors::{Dtype, tensor::TensorView};
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128, xxh3_128_with_seed};
+
+use crate::numbers::on_cpu;
 
 /// What an entry was made of.
 pub(crate) type ContentId = u128;
@@ -58,13 +59,7 @@ pub(crate) fn tower_id(model: &DualEncoder, tower: &str, prepared: &str) -> Resu
     let tower = format!("{tower}.");
     let weights = door(|| model.parameters().exported().collect::<Vec<_>>())?;
     for (name, tensor) in weights.iter().filter(|(name, _)| name.starts_with(&tower)) {
-        let values = door(|| {
-            let tensor = tensor.to_device(Device::Cpu).contiguous();
-            let mut values = vec![0f32; tensor.numel()];
-            let length = values.len();
-            tensor.copy_data(&mut values, length);
-            values
-        })?;
+        let values = door(|| on_cpu::<f32>(tensor))?;
         hash.update(name);
         hash.update(format!("{:?}", tensor.size()));
         for piece in values.chunks(1 << 14) {

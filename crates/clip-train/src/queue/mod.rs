@@ -11,4 +11,3 @@ mod tests;
 
 pub use config::QueueConfig;
 pub use ring::RingQueue;
-pub(crate) use ring::on_cpu;

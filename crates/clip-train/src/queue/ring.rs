@@ -8,6 +8,7 @@ use super::QueueConfig;
 use super::concepts::{Both, Concepts};
 use super::nearest::{Nearest, nearest};
 use super::slots::{Slot, Slots, kept};
+use crate::numbers::on_cpu;
 
 /// A feature queue in one ring buffer of each modality, `[capacity, dim]` f32.
 ///
@@ -135,15 +136,6 @@ impl RingQueue {
         }
         Ok(())
     }
-}
-
-/// A tensor's numbers.
-pub(crate) fn on_cpu<T: clip_nn::tch::kind::Element + Default + Clone>(tensor: &Tensor) -> Vec<T> {
-    let tensor = tensor.to_device(Device::Cpu).contiguous();
-    let mut values = vec![T::default(); tensor.numel()];
-    let count = values.len();
-    tensor.copy_data(&mut values, count);
-    values
 }
 
 impl FeatureQueue for RingQueue {

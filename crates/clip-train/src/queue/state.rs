@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::RingQueue;
 use super::concepts::Concepts;
-use super::ring::on_cpu;
 use super::slots::{MOST_CONCEPTS, Slot, Slots};
+use crate::numbers::on_cpu;
 
 /// What is no tensor.
 #[derive(Debug, Serialize, Deserialize)]

@@ -120,7 +120,7 @@ fn agree(queue: &RingQueue, naive: &Naive, config: &QueueConfig, asking: &[Pair]
                 match wanted.get(place) {
                     Some((features, similarity)) => {
                         assert_eq!(
-                            (super::ring::on_cpu::<f32>(&got), cosine),
+                            (crate::numbers::on_cpu::<f32>(&got), cosine),
                             (features.clone(), *similarity)
                         );
                     }
@@ -143,7 +143,7 @@ fn agree(queue: &RingQueue, naive: &Naive, config: &QueueConfig, asking: &[Pair]
     assert_eq!(queue.live(), live);
     let all: Vec<Id> = wanted.keys().copied().collect();
     for (side, of) in [Modality::Image, Modality::Text].into_iter().enumerate() {
-        let sums = super::ring::on_cpu::<f32>(&queue.concepts.sums(of, &all).unwrap());
+        let sums = crate::numbers::on_cpu::<f32>(&queue.concepts.sums(of, &all).unwrap());
         for (got, (_, (_, sums))) in sums.chunks(DIM as usize).zip(&wanted) {
             let exact: Vec<f32> = sums[side].iter().map(|value| *value as f32).collect();
             assert_eq!(got, exact);

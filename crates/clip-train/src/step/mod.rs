@@ -71,8 +71,8 @@ pub struct Stepped {
 struct Blocks<'a> {
     images: Vec<Block<'a>>,
     texts: Vec<Block<'a>>,
-    concepts: Vec<Block<'a>>,
-    masked: Vec<Block<'a>>,
+    concepts: Option<Block<'a>>,
+    masked: Option<Block<'a>>,
 }
 
 /// Adds the gradient of a batch's loss to the gradients of every trained parameter of the model and of the objectives.
@@ -94,8 +94,8 @@ pub fn back_propagate(
     let mut blocks = Blocks {
         images: Vec::new(),
         texts: Vec::new(),
-        concepts: Vec::new(),
-        masked: Vec::new(),
+        concepts: None,
+        masked: None,
     };
     for (view, input) in batch.images.iter().enumerate() {
         blocks
@@ -108,14 +108,10 @@ pub fn back_propagate(
             .push(encoder.encode(Input::Text(input), Draw::Text(view), rows)?);
     }
     if let Some((_, names)) = beside.concepts {
-        blocks
-            .concepts
-            .push(encoder.encode(Input::Text(names), Draw::Names, text_rows(names))?);
+        blocks.concepts = Some(encoder.encode(Input::Text(names), Draw::Names, text_rows(names))?);
     }
     if let Some(masked) = batch.masked.as_ref().filter(|masked| !masked.is_empty()) {
-        blocks
-            .masked
-            .push(encoder.encode(Input::Masked(masked), Draw::Masked, rows)?);
+        blocks.masked = Some(encoder.encode(Input::Masked(masked), Draw::Masked, rows)?);
     }
     let loss = loss(&encoder, objectives, batch, beside, &blocks)?;
     let Blocks {
@@ -192,13 +188,13 @@ fn features(batch: &Batch, beside: &Beside<'_>, blocks: &Blocks<'_>) -> Features
         blocks.images.iter().map(view).collect(),
         blocks.texts.iter().map(view).collect(),
     );
-    if let (Some((ids, _)), Some(block)) = (beside.concepts, blocks.concepts.first()) {
+    if let (Some((ids, _)), Some(block)) = (beside.concepts, &blocks.concepts) {
         features.concept_texts = Some(ConceptTexts {
             ids: ids.to_vec(),
             view: view(block),
         });
     }
-    if let (Some(masked), Some(block)) = (&batch.masked, blocks.masked.first()) {
+    if let (Some(masked), Some(block)) = (&batch.masked, &blocks.masked) {
         features.masked_text = Some(MaskedText {
             features: block.leaf.shallow_clone(),
             targets: masked.targets.shallow_clone(),

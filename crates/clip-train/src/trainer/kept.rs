@@ -5,11 +5,13 @@ use std::path::Path;
 
 use clip_core::{Error, Result};
 use clip_nn::tch::{self, Tensor};
-use clip_nn::{Role, door};
+use clip_nn::{Parameter, Role, door};
 
 use super::Trainer;
 use crate::ema::{Ema, averaged};
 
+/// Parameters of the objectives stand under this in a checkpoint.
+const OBJECTIVES: &str = "objectives/";
 /// Adapters stand under this in a checkpoint.
 const ADAPTERS: &str = "adapters/";
 /// Averages of weights stand under this in a checkpoint.
@@ -23,12 +25,16 @@ impl Trainer {
 
     /// The run's tensors that the model's directory does not hold, by the name they have in a checkpoint.
     pub(super) fn beside(&self) -> Vec<(String, Tensor)> {
+        let named = |prefix: &'static str| {
+            move |parameter: &Parameter| (format!("{prefix}{}", parameter.name), parameter.tensor.detach())
+        };
+        let objectives = self.objectives.parameters().iter().map(named(OBJECTIVES));
         let all = self.model.parameters().iter();
         let adapters = all.filter(|parameter| parameter.role == Role::Adapter);
-        let adapters = adapters.map(|parameter| (format!("{ADAPTERS}{}", parameter.name), parameter.tensor.detach()));
+        let adapters = adapters.map(named(ADAPTERS));
         let averages = self.ema.iter().flat_map(Ema::iter);
         let averages = averages.map(|(name, average)| (format!("{EMA}{name}"), average.shallow_clone()));
-        adapters.chain(averages).collect()
+        objectives.chain(adapters).chain(averages).collect()
     }
 
     /// Takes over what [`beside`](Self::beside) gave, out of a checkpoint's tensors.
@@ -38,13 +44,15 @@ impl Trainer {
             let saved = saved.ok_or_else(|| {
                 Error::invalid(format!("the checkpoint holds no `{name}` of shape {:?}", own.size()))
                     .file(checkpoint)
-                    .remedy("resume with the same `lora`, `ema` and locks")
+                    .remedy("resume with the same objectives, `lora`, `ema` and locks")
             })?;
             door(|| {
                 let _guard = tch::no_grad_guard();
                 own.shallow_clone().copy_(&saved);
             })?;
         }
+        // Those of objectives that the run no longer has are left behind.
+        tensors.retain(|name, _| !name.starts_with(OBJECTIVES));
         Ok(())
     }
 

@@ -117,21 +117,13 @@ impl Memory {
 
     /// Takes the state in a checkpoint over. A run that had no queue, or encoded no names, left none: it starts empty.
     pub(super) fn take_over(&mut self, checkpoint: &Checkpoint, device: tch::Device) -> Result<()> {
-        let state = |file: &str, plain: &Value| -> Result<State> {
-            let mut tensors: Vec<_> = checkpoint.tensors(file, device)?.into_iter().collect();
-            tensors.sort_by(|a, b| a.0.cmp(&b.0));
-            Ok(State {
-                tensors,
-                plain: plain.clone(),
-            })
-        };
         let saved = checkpoint.state();
         let mut restore = || -> Result<()> {
             if !saved.queue.is_null() {
-                self.queue.restore(&state(QUEUE, &saved.queue)?)?;
+                self.queue.restore(&checkpoint.part(QUEUE, &saved.queue, device)?)?;
             }
             if let (Some(concepts), false) = (&mut self.concepts, saved.concepts.is_null()) {
-                concepts.restore(&state(CONCEPTS, &saved.concepts)?, device)?;
+                concepts.restore(&checkpoint.part(CONCEPTS, &saved.concepts, device)?, device)?;
             }
             Ok(())
         };

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use clip_core::{Error, Event, Observer, Position, Result};
 use clip_data::PendingFile;
-use clip_nn::tch::{self, Kind};
+use clip_nn::tch;
 use clip_nn::{DualEncoder, ModelWriter, Zoo, door};
 use serde_json::{Map, Value};
 
@@ -25,7 +25,7 @@ use crate::batch::{Batch, BatchSource};
 use crate::checkpoint::{Best, Checkpoint, Checkpoints, OPTIMIZER, RunState};
 use crate::clip::clip_gradients;
 use crate::concepts::NameReader;
-use crate::config::{Compute, RunConfig};
+use crate::config::RunConfig;
 use crate::depth::LayerDecay;
 use crate::ema::Ema;
 use crate::evaluate::Evaluation;
@@ -269,23 +269,6 @@ impl Trainer {
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let device = self.optimizer.device();
         let mut tensors = checkpoint.tensors(OPTIMIZER, device)?;
-        let prefix = "objectives/";
-        for parameter in self.objectives.parameters().iter() {
-            let name = format!("{prefix}{}", parameter.name);
-            let saved = tensors
-                .remove(&name)
-                .filter(|saved| saved.size() == parameter.tensor.size());
-            let saved = saved.ok_or_else(|| {
-                Error::invalid(format!("the checkpoint holds no `{name}` of the objective's shape"))
-                    .file(checkpoint.path())
-                    .remedy("resume with the same objectives")
-            })?;
-            door(|| {
-                let _guard = tch::no_grad_guard();
-                parameter.tensor.shallow_clone().copy_(&saved);
-            })?;
-        }
-        tensors.retain(|name, _| !name.starts_with(prefix));
         self.restore_beside(&mut tensors, checkpoint.path())?;
         self.optimizer
             .restore(&tensors)
@@ -317,13 +300,6 @@ impl Trainer {
         others.chain(own).try_for_each(|observer| observer.observe(event))
     }
 
-    fn compute(&self) -> Kind {
-        match self.config.dtype {
-            Compute::F32 => Kind::Float,
-            Compute::Bf16 => Kind::BFloat16,
-        }
-    }
-
     /// One step, and what is due behind it.
     fn step(&mut self, batch: &Batch) -> Result<()> {
         self.state.position.clone_from(&batch.position);
@@ -337,7 +313,7 @@ impl Trainer {
             micro_batch: self.config.micro_batch,
             seed: self.config.seed,
             step: self.state.step,
-            compute: self.compute(),
+            compute: self.config.dtype.kind(),
             patch_dropout: self.config.patch_dropout,
         };
         self.optimizer.clear_gradients()?;

@@ -67,7 +67,7 @@ impl Trainer {
 
     /// Evaluates, and says whether it was the best so far.
     fn evaluate(&mut self) -> Result<bool> {
-        let compute = self.compute();
+        let compute = self.config.dtype.kind();
         let Some(evaluation) = &mut self.evaluation else {
             return Ok(false);
         };
@@ -113,7 +113,7 @@ impl Trainer {
 
     /// Evaluates the initial model, where the report shows what it finds.
     pub(super) fn look_before(&mut self) -> Result<()> {
-        let compute = self.compute();
+        let compute = self.config.dtype.kind();
         let (Some(report), Some(evaluation)) = (&mut self.report, &mut self.evaluation) else {
             return Ok(());
         };
@@ -129,11 +129,6 @@ impl Trainer {
 
     fn save(&mut self) -> Result<PathBuf> {
         let mut tensors = self.optimizer.state();
-        let own = self.objectives.parameters().iter();
-        tensors.extend(own.map(|parameter| {
-            let name = format!("objectives/{}", parameter.name);
-            (name, parameter.tensor.detach())
-        }));
         tensors.extend(self.beside());
         let mut files = vec![(OPTIMIZER, tensors)];
         (self.state.queue, self.state.concepts) = (Value::Null, Value::Null);

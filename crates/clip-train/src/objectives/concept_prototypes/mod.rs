@@ -7,7 +7,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
-use clip_core::{Error, Id, Result};
+use clip_core::{Id, Result};
 use clip_nn::tch::{Kind, Tensor};
 use clip_nn::{
     BankNeeds, Context, FeatureQueue, Features, Modality, ModelShape, Needs, Objective, ObjectiveKind, Params, Terms,
@@ -17,6 +17,7 @@ use clip_nn::{
 use constants::cross_entropy;
 use targets::{Own, Targets};
 
+use super::tiles::check_rows;
 use crate::seeds::mix;
 
 pub use config::{Anchors, ConceptPrototypesConfig};
@@ -72,20 +73,6 @@ impl Step<'_> {
             Anchors::Queue | Anchors::Fixed => self.context.seed,
         };
         anchors::random(concepts, dim, draw, self.context.weights.device())
-    }
-
-    /// Shapes, where other code hands them in.
-    fn check(&self) -> Result<()> {
-        let batch = self.context.keys.len() as i64;
-        for view in self.features.images.iter().chain(&self.features.texts) {
-            if view.unit.size().first() != Some(&batch) {
-                let shape = view.unit.size();
-                return Err(Error::internal(format!(
-                    "features of shape {shape:?} for {batch} pairs"
-                )));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -217,7 +204,7 @@ impl Objective for ConceptPrototypes {
             queue,
             anchors: self.config.anchors,
         };
-        step.check()?;
+        check_rows(features, context)?;
         type Term = fn(&ConceptPrototypes, &Step<'_>) -> Result<Option<Tensor>>;
         let terms: [(&'static str, f64, Term); 4] = [
             ("concept_text", self.config.concept_text, Self::concept_text),
