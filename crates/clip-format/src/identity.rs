@@ -6,8 +6,9 @@ use sha2::{Digest, Sha256};
 
 use crate::tensor::Weights;
 
-/// SHA-256, in hex, over the canonical tensors in order of name, the canonical config without vocabulary and
-/// transform, and what the transform does in words.
+/// SHA-256, in hex, over the canonical tensors in order of name, the canonical config without vocabulary, transform and
+/// facts on the layout, and what the transform does in words. Integers, as a norm's count of batches, are no part of the
+/// model.
 pub(crate) fn identity(weights: &dyn Weights, config: &Value, transform: &str) -> Result<String> {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -15,7 +16,8 @@ pub(crate) fn identity(weights: &dyn Weights, config: &Value, transform: &str) -
         hash.update(bytes);
     };
     part(b"clipzoo checkpoint 1");
-    let mut names = weights.names();
+    let floats = weights.tensors().iter().filter(|tensor| tensor.dtype.is_float());
+    let mut names: Vec<&str> = floats.map(|tensor| tensor.name.as_str()).collect();
     names.sort_unstable();
     for name in names {
         let Some(view) = weights.view(name)? else { continue };
@@ -27,6 +29,7 @@ pub(crate) fn identity(weights: &dyn Weights, config: &Value, transform: &str) -
     if let Value::Object(config) = &mut config {
         config.remove("transform");
         config.remove("tokenizer");
+        config.remove("layout");
     }
     part(sorted(&config).to_string().as_bytes());
     part(transform.as_bytes());
@@ -68,6 +71,16 @@ mod tests {
         assert_eq!(
             first,
             id(&turned, json!({"y": {"b": 2, "a": 1}, "x": 1, "transform": 3}), "t")
+        );
+        let mut counted = weights.clone();
+        counted.push_count("b.num_batches_tracked", 7);
+        assert_eq!(
+            first,
+            id(
+                &counted,
+                json!({"x": 1, "y": {"a": 1, "b": 2}, "layout": {"custom_text": true}}),
+                "t"
+            )
         );
         assert_ne!(first, id(&other, json!({"x": 1, "y": {"a": 1, "b": 2}}), "t"));
         assert_ne!(first, id(&weights, json!({"x": 2, "y": {"a": 1, "b": 2}}), "t"));

@@ -52,6 +52,28 @@ impl Table {
         );
     }
 
+    /// Takes out a tensor.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.tensors.retain(|tensor| tensor.name != name);
+        self.data.remove(name);
+    }
+
+    /// Gives a tensor another shape, and appends it.
+    pub(crate) fn replace(&mut self, name: &str, shape: &[usize]) {
+        self.remove(name);
+        self.counting(name, shape, 0.25);
+    }
+
+    /// Appends an integer scalar.
+    pub(crate) fn push_count(&mut self, name: &str, value: i64) {
+        self.tensors.push(TensorInfo {
+            name: name.into(),
+            dtype: Dtype::I64,
+            shape: Vec::new(),
+        });
+        self.data.insert(name.into(), value.to_le_bytes().to_vec());
+    }
+
     /// Appends a tensor whose values count up from `first`, so that every element differs.
     pub(crate) fn counting(&mut self, name: &str, shape: &[usize], first: f32) {
         let values: Vec<f32> = (0..shape.iter().product()).map(|at: usize| first + at as f32).collect();

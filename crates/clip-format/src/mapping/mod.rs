@@ -70,6 +70,16 @@ pub enum Row {
         /// The tensor of the file whose first dimension is the vector's length, and whose type it takes.
         rows_of: &'static str,
     },
+    /// An integer scalar that no model reads and that peers want beside another tensor: how many batches a norm has
+    /// seen (`num_batches_tracked`). Kept as the file has it; where there is none, saved as zero.
+    Counter {
+        /// Name in the file.
+        file: &'static str,
+        /// Canonical name.
+        model: &'static str,
+        /// The tensor it stands beside, by its canonical name.
+        beside: &'static str,
+    },
     /// A tensor of the file that the model does not need: a buffer, a head. It is not saved.
     Drop {
         /// Name in the file.
@@ -100,11 +110,14 @@ struct Rule {
     op: Op,
     file: Vec<Pattern>,
     model: Vec<Pattern>,
+    /// What a counter stands beside.
+    beside: Option<Pattern>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Op {
     Same,
+    Counter,
     Transpose,
     Concat,
     Split,
@@ -131,6 +144,7 @@ impl Mapping {
                 op: Op::Same,
                 file: all(),
                 model: all(),
+                beside: None,
             }],
         }
     }
@@ -147,7 +161,8 @@ impl Mapping {
     /// The canonical name of a tensor that has one of its own; `None` for parts, dropped and unknown ones.
     pub fn model_name(&self, file: &str) -> Option<String> {
         let (rule, _, captures) = find(&self.rules, file, |rule| &rule.file)?;
-        matches!(rule.op, Op::Same | Op::Transpose | Op::Reshape { .. }).then(|| rule.model[0].expand(&captures))
+        matches!(rule.op, Op::Same | Op::Counter | Op::Transpose | Op::Reshape { .. })
+            .then(|| rule.model[0].expand(&captures))
     }
 }
 
@@ -155,6 +170,10 @@ impl Rule {
     fn new(file_prefix: &str, model_prefix: &str, row: Row) -> Result<Self> {
         let file = |names: &[&str]| patterns(file_prefix, names);
         let model = |names: &[&str]| patterns(model_prefix, names);
+        let beside = match row {
+            Row::Counter { beside, .. } => Some(Pattern::new(model_prefix, beside)?),
+            _ => None,
+        };
         let (op, file, model) = match row {
             Row::Same { file: from, model: to } => (Op::Same, file(&[from])?, model(&[to])?),
             Row::Transpose { file: from, model: to } => (Op::Transpose, file(&[from])?, model(&[to])?),
@@ -173,17 +192,25 @@ impl Rule {
                 file(&[from])?,
                 model(&[to])?,
             ),
+            Row::Counter {
+                file: from, model: to, ..
+            } => (Op::Counter, file(&[from])?, model(&[to])?),
             Row::Default { model: to, rows_of } => (Op::Default, file(&[rows_of])?, model(&[to])?),
             Row::Drop { file: from } => (Op::Drop, file(&[from])?, Vec::new()),
         };
-        let mut sides = file.iter().chain(&model).map(Pattern::placeholders);
+        let mut sides = file.iter().chain(&model).chain(&beside).map(Pattern::placeholders);
         let first = sides.next().unwrap_or_default();
         if op != Op::Drop && sides.any(|side| side != first) {
             return Err(Error::internal(format!(
                 "the sides of a mapping row hold different placeholders: {row:?}"
             )));
         }
-        Ok(Self { op, file, model })
+        Ok(Self {
+            op,
+            file,
+            model,
+            beside,
+        })
     }
 
     /// The same rule, read the other way.
@@ -195,12 +222,13 @@ impl Rule {
                 model: file,
                 file: model,
             },
-            op @ (Op::Same | Op::Transpose | Op::Default | Op::Drop) => op,
+            op @ (Op::Same | Op::Counter | Op::Transpose | Op::Default | Op::Drop) => op,
         };
         Self {
             op,
             file: self.model.clone(),
             model: self.file.clone(),
+            beside: self.beside.clone(),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Works out, from names and shapes alone, which tensor is made of which.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use clip_core::{Error, Result};
 
 use super::{Mapping, Op, Rule, find};
-use crate::tensor::TensorInfo;
+use crate::tensor::{Dtype, TensorInfo};
 
 /// A tensor to make, and how.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +61,7 @@ impl Plan {
         };
         let (zeros, others): (Vec<_>, Vec<_>) = tensors.iter().cloned().partition(is_default);
         let mut plan = Self::build(&inverse, &others)?;
+        plan.add_counters(&mapping.rules, &others);
         plan.must_be_zero = zeros.into_iter().map(|tensor| tensor.name).collect();
         plan.check_unique()?;
         Ok(plan)
@@ -77,7 +78,9 @@ impl Plan {
             };
             let name = |part: usize| rule.model[part].expand(&captures);
             match rule.op {
-                Op::Same => plan.push(name(0), tensor, tensor.shape.clone(), Make::Take(tensor.name.clone())),
+                Op::Same | Op::Counter => {
+                    plan.push(name(0), tensor, tensor.shape.clone(), Make::Take(tensor.name.clone()))
+                }
                 Op::Reshape { model: rank, .. } => {
                     let shape = reshape(&tensor.shape, rank);
                     plan.push(name(0), tensor, shape, Make::Take(tensor.name.clone()));
@@ -178,6 +181,28 @@ impl Plan {
                 let rows = tensor.shape.first().copied().into_iter().collect();
                 self.push(name, tensor, rows, Make::Zeros);
             }
+        }
+    }
+
+    /// Counters that the model does not have: it has counted nothing.
+    fn add_counters(&mut self, rules: &[Rule], model: &[TensorInfo]) {
+        let mut there: HashSet<String> = self.outputs.iter().map(|output| output.info.name.clone()).collect();
+        for tensor in model {
+            let counter = rules.iter().find_map(|rule| {
+                let captures = rule.beside.as_ref()?.captures(&tensor.name)?;
+                Some(rule.file[0].expand(&captures))
+            });
+            let Some(name) = counter.filter(|name| there.insert(name.clone())) else {
+                continue;
+            };
+            self.outputs.push(Output {
+                info: TensorInfo {
+                    name,
+                    dtype: Dtype::I64,
+                    shape: Vec::new(),
+                },
+                make: Make::Zeros,
+            });
         }
     }
 

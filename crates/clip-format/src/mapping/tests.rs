@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::*;
-use crate::tensor::Weights;
+use crate::tensor::{Dtype, Weights};
 use crate::testing::Table;
 
 const ALL: &[Row] = &[
@@ -38,6 +38,15 @@ const ALL: &[Row] = &[
     Row::Default {
         model: "bias",
         rows_of: "proj",
+    },
+    Row::Counter {
+        file: "bn.count",
+        model: "bn.batches",
+        beside: "bn.mean",
+    },
+    Row::Same {
+        file: "bn.{*}",
+        model: "bn.{*}",
     },
     Row::Drop { file: "{*}.ids" },
 ];
@@ -111,6 +120,32 @@ fn every_operation_saves_back() {
     let model = load(&file).unwrap();
     let back = Remapped::save(&mapping(), &model as &dyn Weights).unwrap();
     assert_eq!(Table::of(&back), Table::of(&file));
+}
+
+#[test]
+fn a_counter_is_kept_and_written_as_zero_where_the_model_has_none() {
+    let count = |table: &Table| {
+        let view = table.view("f.bn.count").unwrap();
+        view.map(|view| (view.dtype, view.shape.len(), view.data.into_owned()))
+    };
+    let mut given = Table::new([("f.bn.mean", vec![2], vec![1.0, 2.0])]);
+    given.push_count("f.bn.count", 1234);
+    let model = load(&given).unwrap();
+    assert_eq!(model.names(), ["m.bn.mean", "m.bn.batches"]);
+    assert_eq!(mapping().model_name("f.bn.count").as_deref(), Some("m.bn.batches"));
+    let back = Table::of(&Remapped::save(&mapping(), &model as &dyn Weights).unwrap());
+    assert_eq!(back, Table::of(&given));
+    // A trained model has the norm alone.
+    let trained = Table::new([("m.bn.mean", vec![2], vec![1.0, 2.0])]);
+    let back = Table::of(&Remapped::save(&mapping(), &trained as &dyn Weights).unwrap());
+    assert_eq!(back.names(), ["f.bn.count", "f.bn.mean"]);
+    assert_eq!(count(&back), Some((Dtype::I64, 0, vec![0; 8])));
+    // Nothing to stand beside: nothing is written.
+    let other = Table::new([("m.norm.weight", vec![1], vec![1.0])]);
+    assert_eq!(
+        Remapped::save(&mapping(), &other as &dyn Weights).unwrap().names(),
+        ["f.ln.weight"]
+    );
 }
 
 #[test]
