@@ -7,12 +7,13 @@ use std::ops::Range;
 use clip_core::{Error, Result};
 use zip::{CompressionMethod, ZipArchive};
 
+use super::machine::Value;
 use super::state::{self, Entry};
 use super::{LONGEST_PICKLE, global, machine};
 use crate::weights::cut_short;
 
-/// The tensors of the container.
-pub(crate) fn entries(bytes: &[u8]) -> Result<Vec<Entry>> {
+/// The tensors of the container, and whether it holds a traced model.
+pub(crate) fn entries(bytes: &[u8]) -> Result<(Vec<Entry>, bool)> {
     let mut archive = match ZipArchive::new(Cursor::new(bytes)) {
         Ok(archive) => archive,
         Err(error) => {
@@ -39,7 +40,8 @@ pub(crate) fn entries(bytes: &[u8]) -> Result<Vec<Entry>> {
     let pickle = &bytes[pickle];
     global::refuse_forbidden(pickle, 1)?;
     let (arena, result, _) = machine::run(pickle)?;
-    state::entries(&arena, result, |storage, length| {
+    let script = matches!(arena.get(result), Value::Module(_));
+    let entries = state::entries(&arena, result, |storage, length| {
         let name = format!("{root}data/{}", storage.key);
         let found = files
             .get(name.as_str())
@@ -49,7 +51,8 @@ pub(crate) fn entries(bytes: &[u8]) -> Result<Vec<Entry>> {
         } else {
             Ok(found.clone())
         }
-    })
+    })?;
+    Ok((entries, script))
 }
 
 /// PyTorch writes `data.pkl` first, so that even a container without its directory tells what it asks for.
@@ -79,7 +82,11 @@ fn stored_files(archive: &mut ZipArchive<Cursor<&[u8]>>, total: usize) -> Result
         let plain = file.compression() == CompressionMethod::Stored && !file.encrypted();
         if !plain {
             // Source code of a traced model may be compressed; only what we read must not be.
-            if name.ends_with("data.pkl") || name.contains("/data/") {
+            let inner = name.split_once('/').map_or(&*name, |(_, inner)| inner);
+            if [&*name, inner]
+                .into_iter()
+                .any(|name| name == "data.pkl" || name.starts_with("data/"))
+            {
                 return Err(Error::invalid(format!(
                     "{name} is compressed or encrypted, as PyTorch never writes it"
                 )));

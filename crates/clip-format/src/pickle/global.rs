@@ -20,6 +20,8 @@ pub(crate) enum Global {
     Storage(Option<Dtype>),
     /// `torch.Size`: its first argument.
     Size,
+    /// A class of a traced model: an object of it is its attributes, and its code is never looked at.
+    Module,
     /// Kept as a record without meaning.
     Inert,
 }
@@ -41,7 +43,7 @@ pub(crate) fn allowed(module: &str, name: &str) -> Result<Global> {
         // The factory of a defaultdict, and sets.
         ("builtins" | "__builtin__", "dict" | "list" | "set" | "int" | "float") => Global::Inert,
         ("torch.jit._pickle", name) if JIT.contains(&name) => Global::Inert,
-        (module, _) if module == "__torch__" || module.starts_with("__torch__.") => Global::Inert,
+        (module, _) if module == "__torch__" || module.starts_with("__torch__.") => Global::Module,
         _ => return Err(refused(module, name)),
     })
 }
@@ -155,7 +157,7 @@ mod tests {
         );
         assert_eq!(
             allowed("__torch__.model.___torch_mangle_1", "Linear").unwrap(),
-            Global::Inert
+            Global::Module
         );
         let evil = [
             ("os", "system"),

@@ -31,6 +31,8 @@ pub(crate) enum Value<'a> {
     Global(Global),
     Storage(Storage<'a>),
     Tensor(Tensor),
+    /// An object of a traced model, and the value that holds its attributes.
+    Module(Option<Index>),
     /// Anything that has no meaning for weights.
     Inert,
 }
@@ -177,8 +179,7 @@ impl<'a> Machine<'a> {
             Op::NewObj => self.last(2).and_then(|items| self.object(items.first().copied())),
             Op::NewObjEx => self.last(3).and_then(|items| self.object(items.first().copied())),
             Op::Reduce => self.reduce(),
-            // State of an object: a module's attributes, an OrderedDict's `_metadata`. No weights hang there.
-            Op::Build => self.pop().and_then(|_| self.top().map(drop)),
+            Op::Build => self.build(),
             Op::BinPersId => self.persistent(),
             Op::PersId => Err(malformed("it refers to storages in a way PyTorch does not use")),
             Op::Stop => Err(malformed("a value is missing at its end")),
@@ -280,17 +281,23 @@ impl<'a> Machine<'a> {
     fn inst(&mut self, module: &str, name: &str) -> Result<()> {
         let global = allowed(module, name)?;
         self.items()?;
-        self.push(if global == Global::Dict {
-            Value::Dict(Vec::new())
-        } else {
-            Value::Inert
-        })
+        self.push(empty(global))
+    }
+
+    /// State of an object. A traced model's are its attributes; no weights hang at any other's, an OrderedDict's
+    /// `_metadata` say.
+    fn build(&mut self) -> Result<()> {
+        let state = self.pop()?;
+        let object = self.top()? as usize;
+        if let Value::Module(attributes) = &mut self.arena.values[object] {
+            *attributes = Some(state);
+        }
+        Ok(())
     }
 
     fn object(&mut self, class: Option<Index>) -> Result<()> {
         match class.map(|class| self.arena.get(class)) {
-            Some(Value::Global(Global::Dict)) => self.push(Value::Dict(Vec::new())),
-            Some(Value::Global(_)) => self.push(Value::Inert),
+            Some(&Value::Global(global)) => self.push(empty(global)),
             _ => Err(malformed("an object has no class")),
         }
     }
@@ -320,7 +327,7 @@ impl<'a> Machine<'a> {
                 Ok(())
             }
             (Global::Tensor | Global::Parameter | Global::Size, _) => Err(malformed("a tensor lacks arguments")),
-            (Global::Storage(_) | Global::Inert, _) => self.push(Value::Inert),
+            (Global::Storage(_) | Global::Module | Global::Inert, _) => self.push(empty(global)),
         }
     }
 
@@ -363,6 +370,15 @@ impl<'a> Machine<'a> {
             elements: self.arena.size(elements)?,
             view_offset,
         })
+    }
+}
+
+/// A new object of a class.
+fn empty<'a>(class: Global) -> Value<'a> {
+    match class {
+        Global::Dict => Value::Dict(Vec::new()),
+        Global::Module => Value::Module(None),
+        _ => Value::Inert,
     }
 }
 

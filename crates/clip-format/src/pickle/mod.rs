@@ -1,6 +1,7 @@
 //! A strict reader of PyTorch's pickled weights.
 //!
-//! It accepts dictionaries of tensors, one dictionary `state_dict` inside another allowed, and nothing that runs:
+//! It accepts dictionaries of tensors, one dictionary `state_dict` inside another allowed, and the objects of a traced model,
+//! whose attributes are tensors; nothing that runs:
 //! a pickle is a program, and this reader gives a meaning to the handful of names that weights need. Any other name
 //! is refused by name. The data stays mapped and is checked against the file before it is used.
 
@@ -8,6 +9,7 @@ mod archive;
 mod global;
 mod legacy;
 mod machine;
+mod modules;
 mod op;
 mod state;
 mod strided;
@@ -34,19 +36,28 @@ pub(crate) struct PickleFile {
     path: PathBuf,
     tensors: Vec<TensorInfo>,
     entries: HashMap<String, Entry>,
+    script: bool,
 }
 
 impl PickleFile {
     /// Opens the zip container: `data.pkl` and one entry a storage.
     pub(crate) fn zip(map: MappedFile, path: &Path) -> Result<Self> {
-        let entries = archive::entries(&map).map_err(|error| error.file(path))?;
-        Ok(Self::new(map, path, entries))
+        let (entries, script) = archive::entries(&map).map_err(|error| error.file(path))?;
+        Ok(Self {
+            script,
+            ..Self::new(map, path, entries)
+        })
     }
 
     /// Opens the container before PyTorch 1.6: pickles, then storages, in a row.
     pub(crate) fn legacy(map: MappedFile, path: &Path) -> Result<Self> {
         let entries = legacy::entries(&map).map_err(|error| error.file(path))?;
         Ok(Self::new(map, path, entries))
+    }
+
+    /// Whether it is a traced or scripted model (TorchScript).
+    pub(crate) fn is_script(&self) -> bool {
+        self.script
     }
 
     fn new(map: MappedFile, path: &Path, entries: Vec<Entry>) -> Self {
@@ -60,6 +71,7 @@ impl PickleFile {
             path: path.to_owned(),
             tensors,
             entries,
+            script: false,
         }
     }
 }

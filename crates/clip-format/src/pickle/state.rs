@@ -1,11 +1,13 @@
 //! Finds the state dictionary among a pickle's values.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
 use clip_core::{Error, Result};
 
 use super::machine::{Arena, Index, Storage, Tensor, Value};
+use super::modules;
 use super::strided::StridedView;
 use crate::tensor::TensorInfo;
 
@@ -26,23 +28,16 @@ pub(crate) fn entries(
     result: Index,
     locate: impl Fn(&Storage<'_>, usize) -> Result<Range<usize>>,
 ) -> Result<Vec<Entry>> {
-    let Value::Dict(top) = arena.get(result) else {
-        return Err(no_state("its top is no dictionary"));
-    };
-    let state = nested(arena, top).unwrap_or(top);
     let mut entries: Vec<Entry> = Vec::new();
     let mut places = HashMap::new();
-    for &(key, value) in state {
-        let (Value::Str(name), Value::Tensor(tensor)) = (arena.get(key), arena.get(value)) else {
-            continue;
-        };
-        let entry = entry(arena, name, *tensor, &locate)
+    for (name, tensor) in named(arena, result)? {
+        let entry = entry(arena, &name, tensor, &locate)
             .map_err(|error| Error::new(error.kind(), format!("tensor `{name}`: {}", error.what())))?;
         // A key that comes twice: the later one counts, as in Python.
-        match places.get(name) {
+        match places.get(&*name) {
             Some(&place) => entries[place] = entry,
             None => {
-                places.insert(*name, entries.len());
+                places.insert(name, entries.len());
                 entries.push(entry);
             }
         }
@@ -51,6 +46,22 @@ pub(crate) fn entries(
         return Err(no_state("it holds no named tensors"));
     }
     Ok(entries)
+}
+
+/// The tensors and their names: of a state dictionary, or of a traced model.
+fn named<'v>(arena: &'v Arena<'_>, result: Index) -> Result<Vec<(Cow<'v, str>, Tensor)>> {
+    let state = match arena.get(result) {
+        Value::Module(_) => return modules::tensors(arena, result),
+        Value::Dict(top) => nested(arena, top).unwrap_or(top),
+        _ => return Err(no_state("its top is no dictionary")),
+    };
+    let tensors = state
+        .iter()
+        .filter_map(|&(key, value)| match (arena.get(key), arena.get(value)) {
+            (Value::Str(name), Value::Tensor(tensor)) => Some((Cow::Borrowed(*name), *tensor)),
+            _ => None,
+        });
+    Ok(tensors.collect())
 }
 
 /// The dictionary under `state_dict`, as training checkpoints have it.

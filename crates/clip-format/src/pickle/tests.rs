@@ -41,23 +41,32 @@ fn tuple(numbers: &[u8]) -> Vec<u8> {
     [b"(", &items[..], b"t"].concat()
 }
 
-/// The dictionary's items, as `torch.save` writes them with protocol 2.
+/// A tensor, as `torch.save` writes it with protocol 2.
+fn value(key: usize, tensor: &Pickled) -> Vec<u8> {
+    let elements = (tensor.data.len() / tensor.size) as i32;
+    [
+        &b"ctorch._utils\n_rebuild_tensor_v2\n(("[..],
+        &text("storage"),
+        format!("ctorch\n{}\n", tensor.class).as_bytes(),
+        &text(&key.to_string()),
+        &text("cpu"),
+        b"J",
+        &elements.to_le_bytes(),
+        b"tQ",
+        &[b'K', tensor.offset],
+        &tuple(&tensor.shape),
+        &tuple(&tensor.strides),
+        b"\x89ccollections\nOrderedDict\n)RtR",
+    ]
+    .concat()
+}
+
+/// The dictionary's items.
 fn items(tensors: &[Pickled]) -> Vec<u8> {
     let mut out = b"(".to_vec();
     for (key, tensor) in tensors.iter().enumerate() {
         out.extend(text(tensor.name));
-        out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
-        out.extend(text("storage"));
-        out.extend(format!("ctorch\n{}\n", tensor.class).as_bytes());
-        out.extend(text(&key.to_string()));
-        out.extend(text("cpu"));
-        out.extend(b"J");
-        out.extend(((tensor.data.len() / tensor.size) as i32).to_le_bytes());
-        out.extend(b"tQ");
-        out.extend([b'K', tensor.offset]);
-        out.extend(tuple(&tensor.shape));
-        out.extend(tuple(&tensor.strides));
-        out.extend(b"\x89ccollections\nOrderedDict\n)RtR");
+        out.extend(value(key, tensor));
     }
     out.extend(b"u");
     out
@@ -170,19 +179,113 @@ fn a_state_dict_may_be_nested_beside_other_things() {
 #[test]
 fn parameters_are_their_tensors() {
     let tensors = vec![floats("w", &[1], &[1], 0, &[4.0])];
-    let plain = items(&tensors);
-    // Wrap the one value: _rebuild_parameter(tensor, requires_grad, hooks).
-    let value = &plain[1 + text("w").len()..plain.len() - 1];
     let body = [
         b"}",
         &text("w")[..],
         b"ctorch._utils\n_rebuild_parameter\n(",
-        value,
+        &value(0, &tensors[0]),
         b"\x88ccollections\nOrderedDict\n)RtRs",
     ]
     .concat();
     let file = open(&zipped(&pickle(&body), &tensors)).unwrap();
     assert_eq!(file.view("w").unwrap().unwrap().to_f32().unwrap(), [4.0]);
+}
+
+/// An object of a traced model, its attributes pickled already.
+fn module(class: &str, attributes: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut out = [b"c__torch__.", class.as_bytes(), b"\nModule\n)\x81}("].concat();
+    for (name, value) in attributes {
+        out.extend(text(name));
+        out.extend(value);
+    }
+    out.extend(b"ub");
+    out
+}
+
+#[test]
+fn a_traced_model_is_its_attributes() {
+    let tensors = sample();
+    let [transposed, scalar, half] = [0, 1, 2].map(|key| value(key, &tensors[key]));
+    let inner = module(
+        "torch.nn.___torch_mangle_7",
+        &[
+            ("weight", transposed),
+            ("training", b"\x89".to_vec()),
+            ("names", b"]".to_vec()),
+        ],
+    );
+    let outer = module(
+        "clip.model",
+        &[
+            ("scale", scalar.clone()),
+            ("visual", module("clip.visual", &[("0", inner), ("half", half)])),
+            ("scale", scalar),
+        ],
+    );
+    let file = open(&zipped(&pickle(&outer), &tensors)).unwrap();
+    assert!(file.is_script());
+    assert_eq!(file.names(), ["scale", "visual.0.weight", "visual.half"]);
+    let values = |name| file.view(name).unwrap().unwrap().to_f32().unwrap();
+    assert_eq!(values("visual.0.weight"), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+    assert_eq!(values("scale"), [2.5]);
+    assert!(!open(&zipped(&pickle(&state(&tensors)), &tensors)).unwrap().is_script());
+}
+
+#[test]
+fn the_code_of_a_traced_model_may_be_compressed_and_its_data_not() {
+    let tensors = sample();
+    let body = pickle(&module("clip", &[("scale", value(1, &tensors[1]))]));
+    let archive = |compressed: &str| {
+        let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        let mut put = |name: &str, data: &[u8]| {
+            let method = if name == compressed {
+                zip::CompressionMethod::Deflated
+            } else {
+                zip::CompressionMethod::Stored
+            };
+            archive
+                .start_file(name, SimpleFileOptions::default().compression_method(method))
+                .unwrap();
+            archive.write_all(data).unwrap();
+        };
+        put("m/data.pkl", &body);
+        put("m/code/__torch__/data/clip.py", &b"x".repeat(500));
+        put("m/constants.pkl", b"\x80\x02).");
+        put("m/data/1", &tensors[1].data);
+        archive.finish().unwrap().into_inner()
+    };
+    let file = open(&archive("m/code/__torch__/data/clip.py")).unwrap();
+    assert_eq!(file.view("scale").unwrap().unwrap().to_f32().unwrap(), [2.5]);
+    assert!(message(&archive("m/data/1")).contains("m/data/1 is compressed or encrypted"));
+    assert!(message(&archive("m/data.pkl")).contains("m/data.pkl is compressed or encrypted"));
+}
+
+#[test]
+fn a_traced_model_that_shares_its_parts_without_end_is_stopped() {
+    // An object with the one before it twice, again and again: 2^60 paths in a few hundred bytes.
+    let mut body = module("a", &[]);
+    body.extend(b"q\x000");
+    for _ in 0..60 {
+        let twice = module("a", &[("l", b"h\x00".to_vec()), ("r", b"h\x00".to_vec())]);
+        body.extend([&twice[..], b"q\x000"].concat());
+    }
+    body.extend(b"h\x00");
+    assert!(message(&zipped(&pickle(&body), &[])).contains("more than 1048576 attributes"));
+    // One that is a part of itself.
+    let body = b"c__torch__\nA\n)\x81q\x00}X\x01\x00\x00\x00sh\x00sb";
+    assert!(message(&zipped(&pickle(body), &[])).contains("more than 64 parts within parts"));
+    // Names that grow without end.
+    let long = "x".repeat(300);
+    let inner = module("a", &[(&long, module("a", &[]))]);
+    let body = module("a", &[(&long, inner)]);
+    assert!(message(&zipped(&pickle(&body), &[])).contains("more than 512 bytes in the name"));
+    assert!(message(&zipped(&pickle(&module("a", &[])), &[])).contains("it holds no named tensors"));
+}
+
+#[test]
+fn other_classes_of_a_traced_model_are_refused_by_name() {
+    let body = module("a", &[("x", b"cos\nsystem\n)R".to_vec())]);
+    assert!(message(&zipped(&pickle(&body), &[])).contains("`os.system`"));
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub enum Format {
     PickleZip,
     /// PyTorch's container before 1.6: pickles and storages in a row.
     PickleLegacy,
+    /// PyTorch's zip container of a traced or scripted model: its tensors, without its code.
+    TorchScript,
     /// An index file that names shards.
     Sharded,
 }
@@ -76,7 +78,13 @@ pub(crate) fn open_single(path: &Path) -> Result<(Arc<dyn Weights>, Format)> {
         return Ok((Arc::new(SafetensorsFile::new(map, path)?), Format::Safetensors));
     }
     if map.starts_with(b"PK") {
-        return Ok((Arc::new(PickleFile::zip(map, path)?), Format::PickleZip));
+        let file = PickleFile::zip(map, path)?;
+        let format = if file.is_script() {
+            Format::TorchScript
+        } else {
+            Format::PickleZip
+        };
+        return Ok((Arc::new(file), format));
     }
     if map.starts_with(&[0x80]) {
         return Ok((Arc::new(PickleFile::legacy(map, path)?), Format::PickleLegacy));
