@@ -1,5 +1,7 @@
 //! Opening a checkpoint: weights, config, family, names; tokenizer and transform when they are asked for.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +22,8 @@ use crate::{identity, locate, vocabulary};
 pub struct Checkpoint {
     directory: PathBuf,
     family: Arc<dyn Family>,
-    config_file: Option<PathBuf>,
+    /// What the family read: the config it was recognised by, and other files of the directory.
+    config_files: Vec<PathBuf>,
     config: Value,
     file: WeightsFile,
     weights: Arc<Remapped<Arc<dyn Weights>>>,
@@ -32,7 +35,7 @@ pub struct Checkpoint {
 pub enum Role {
     /// Tensors, or the index of shards.
     Weights,
-    /// The config the family was recognised by.
+    /// A config: the one the family was recognised by, or another that it read.
     Config,
     /// The preprocessing of pictures.
     Preprocessor,
@@ -62,13 +65,13 @@ impl Checkpoint {
         let parent = weights.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = parent.unwrap_or(Path::new(".")).to_owned();
         let tensors = without_wrapper(file.tensors.clone())?;
-        let (family, config_file, config) = recognise(&weights, &directory, tensors.tensors(), families)?;
+        let (family, config_files, config) = recognise(&weights, file.format, &directory, tensors.tensors(), families)?;
         let mapping = family.mapping(&config)?;
         let weights = Remapped::load(&mapping, tensors).map_err(|error| error.file(&weights))?;
         Ok(Self {
             directory,
             family,
-            config_file,
+            config_files,
             config,
             file,
             weights: Arc::new(weights),
@@ -191,7 +194,7 @@ impl Checkpoint {
     /// The checkpoint's files.
     pub fn files(&self) -> Vec<CheckpointFile> {
         let weights = self.file.files.iter().map(|path| (Role::Weights, path.clone()));
-        let config = self.config_file.iter().map(|path| (Role::Config, path.clone()));
+        let config = self.config_files.iter().map(|path| (Role::Config, path.clone()));
         let preprocessor = Some(self.directory.join(PREPROCESSOR)).filter(|path| path.is_file());
         let preprocessor = preprocessor.into_iter().map(|path| (Role::Preprocessor, path));
         let vocabulary = self.vocabulary_files().into_iter().map(|path| (Role::Vocabulary, path));
@@ -245,13 +248,14 @@ fn without_wrapper(tensors: Arc<dyn Weights>) -> Result<Arc<dyn Weights>> {
     )?))
 }
 
-/// The family, its config file and the canonical config.
+/// The family, the files it read and the canonical config.
 fn recognise(
     weights: &Path,
+    format: Format,
     directory: &Path,
     tensors: &[TensorInfo],
     families: &Families,
-) -> Result<(Arc<dyn Family>, Option<PathBuf>, Value)> {
+) -> Result<(Arc<dyn Family>, Vec<PathBuf>, Value)> {
     let found = locate::config_names(weights)
         .into_iter()
         .map(|name| (name, directory.join(name)));
@@ -260,25 +264,29 @@ fn recognise(
         .map(|(name, path)| Ok((name, read_json(&path)?, path)))
         .next();
     let found = found.transpose()?;
+    let read = RefCell::new(BTreeSet::new());
     let beside = |name: &str| {
         let path = directory.join(name);
-        if path.is_file() {
-            read_json(&path).map(Some)
-        } else {
-            Ok(None)
+        if !path.is_file() {
+            return Ok(None);
         }
+        let value = read_json(&path)?;
+        read.borrow_mut().insert(path);
+        Ok(Some(value))
     };
     let config = found.as_ref().map(|(name, config, _)| (*name, config));
     let evidence = Evidence {
         config,
         tensors,
+        file: weights.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
+        format,
         beside: &beside,
     };
     let at = found.as_ref().map_or(weights, |(_, _, path)| path);
     let family = families.recognise(&evidence).map_err(|error| error.file(at))?;
     let canonical = family.canonical(&evidence).map_err(|error| error.file(at))?;
-    let path = at.to_owned();
-    Ok((family, found.is_some().then_some(path), canonical))
+    let files = found.iter().map(|(_, _, path)| path.clone()).chain(read.take());
+    Ok((family, files.collect(), canonical))
 }
 
 #[cfg(test)]

@@ -21,9 +21,7 @@ impl<'a> Fields<'a> {
 
     /// The object under a key, which must be there.
     pub(crate) fn object(&self, key: &'a str) -> Result<Self> {
-        let value = self
-            .get(key)
-            .ok_or_else(|| Error::invalid(format!("{} is missing", self.name(key))))?;
+        let value = self.get(key).ok_or_else(|| self.missing(key))?;
         Fields::new(value, key)
     }
 
@@ -52,8 +50,18 @@ impl<'a> Fields<'a> {
     pub(crate) fn require(&self, keys: &[&str]) -> Result<()> {
         match keys.iter().find(|key| self.get(key).is_none()) {
             None => Ok(()),
-            Some(key) => Err(Error::invalid(format!("{} is missing", self.name(key)))),
+            Some(key) => Err(self.missing(key)),
         }
+    }
+
+    /// Whether a key is there, null included.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
+    /// The error of a key that must be there.
+    pub(crate) fn missing(&self, key: &str) -> Error {
+        Error::invalid(format!("{} is missing", self.name(key)))
     }
 
     /// A whole number, 0 included.

@@ -179,6 +179,8 @@ fn refuse_foreign(directory: &Path) -> Result<()> {
         "config.json",
         "open_clip_config.json",
         "preprocessor_config.json",
+        "vision.json",
+        "text.json",
         "1_Pooling",
     ];
     for entry in fs::read_dir(directory).map_err(|error| Error::io("list", directory, error))? {

@@ -4,12 +4,16 @@
 //! It says so without reading weights and without a model: whoever adds one writes one file that implements
 //! [`Family`] and registers it.
 
+mod bare;
 mod bert;
+mod chinese_clip;
 mod dual_encoder;
 mod easynlp;
 mod efficientnet;
+mod flat;
 mod native;
 mod open_clip;
+mod resnet;
 mod towers;
 
 use std::sync::Arc;
@@ -20,6 +24,7 @@ use serde_json::Value;
 
 use crate::mapping::Mapping;
 use crate::tensor::TensorInfo;
+use crate::weights::Format;
 
 /// What a family may look at to recognise a checkpoint and to read its config: small files and names, no data.
 pub struct Evidence<'a> {
@@ -27,6 +32,10 @@ pub struct Evidence<'a> {
     pub config: Option<(&'a str, &'a Value)>,
     /// The tensors under the names of the file.
     pub tensors: &'a [TensorInfo],
+    /// The name of the weights file: some releases are known by it.
+    pub file: &'a str,
+    /// The format of the weights file.
+    pub format: Format,
     /// Other JSON files of the directory, read when asked for; `None` if a file is not there.
     pub beside: &'a dyn Fn(&str) -> Result<Option<Value>>,
 }
@@ -113,8 +122,9 @@ impl Families {
     /// The families of this crate.
     pub fn bundled() -> Self {
         let mut families = Self::new();
-        let bundled: [Arc<dyn Family>; 7] = [
+        let bundled: [Arc<dyn Family>; 8] = [
             Arc::new(bert::Bert),
+            Arc::new(chinese_clip::ChineseClip),
             Arc::new(dual_encoder::DualEncoder),
             Arc::new(easynlp::ChineseClip),
             Arc::new(easynlp::OpenClip),

@@ -12,6 +12,7 @@ pub(crate) const CLIP_VISION: &str = "clip_vision_model";
 pub(crate) const CLIP_TEXT: &str = "clip_text_model";
 pub(crate) const BERT: &str = "bert";
 pub(crate) const EFFICIENTNET_LITE0: &str = "efficientnet_lite0";
+pub(crate) const MODIFIED_RESNET: &str = "modified_resnet";
 
 /// Texts for BERT towers are cut at this, as Chinese-CLIP does.
 const BERT_CONTEXT: usize = 52;
@@ -223,6 +224,11 @@ pub(crate) fn linear() -> Value {
     json!({"type": "linear", "bias": false})
 }
 
+/// The projection behind OpenAI's two picture towers: the ResNet's is the last layer of its attention pool, with a bias.
+pub(crate) fn image_projection(vision_config: &Value) -> Value {
+    json!({"type": "linear", "bias": vision_config["model_type"] == MODIFIED_RESNET})
+}
+
 /// A tower of a canonical config.
 pub(crate) fn tower<'a>(config: &'a Value, key: &str) -> Option<&'a Value> {
     config.get(key).filter(|tower| tower.is_object())
@@ -260,10 +266,20 @@ pub(crate) fn cannot(family: &str, what: &str) -> Error {
 
 /// Refuses projections that a layout has no names for.
 pub(crate) fn expect_linear(config: &Value, key: &str, family: &str) -> Result<()> {
+    expect_projection(config, key, &linear(), family)
+}
+
+/// Refuses another projection of pictures than the one behind the tower in OpenAI's names.
+pub(crate) fn expect_image_projection(config: &Value, family: &str) -> Result<()> {
+    let vision = tower(config, "vision_config").unwrap_or(&Value::Null);
+    expect_projection(config, "image_projection", &image_projection(vision), family)
+}
+
+fn expect_projection(config: &Value, key: &str, wanted: &Value, family: &str) -> Result<()> {
     let projection = config.get(key).unwrap_or(&Value::Null);
     let linear = projection.get("type").and_then(Value::as_str) == Some("linear");
     let bias = projection.get("bias").and_then(Value::as_bool).unwrap_or(false);
-    if linear && !bias {
+    if linear && wanted["bias"] == bias {
         Ok(())
     } else {
         Err(cannot(family, &format!("the `{key}` {projection}")))

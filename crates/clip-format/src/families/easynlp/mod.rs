@@ -12,173 +12,49 @@ mod open_clip;
 pub(crate) use chinese_clip::ChineseClip;
 pub(crate) use open_clip::OpenClip;
 
-use clip_core::{Error, Result};
-use clip_data::{ConfigForm, TransformConfig};
-use serde_json::{Value, json};
+use clip_core::Result;
+use clip_data::TransformConfig;
+use serde_json::Value;
 
-use super::open_clip::{BLOCKS, HEAD, LOGIT_SCALE, TEXT_PROJECTION, VISION};
-use super::towers::{
-    CLIP_VISION, cannot, expect_linear, expect_softmax, image_size, linear, model_type, required_tower,
-};
+use super::flat::{self, HEAD_WIDTH};
+use super::towers::{cannot, image_size};
 use super::{Evidence, Layout};
 use crate::fields::Fields;
-use crate::mapping::Mapping;
-use crate::preprocess::PREPROCESSOR;
 
-/// A head of attention in the vision tower is this wide; no key says so.
-const HEAD_WIDTH: usize = 64;
-/// Eps of the norms of CLIP's towers.
-const CLIP_EPS: f64 = 1e-5;
-/// The only activation of CLIP's towers.
-const CLIP_ACTIVATION: &str = "quick_gelu";
-
-/// Keys of the vision tower, which both layouts share.
-const VISION_KEYS: [&str; 4] = ["image_resolution", "vision_layers", "vision_width", "vision_patch_size"];
-
-/// The config, with exactly the keys of the layout: EasyNLP hands all of them to its model by name, so one missing or
-/// one more is an error there too. ResNet towers have a list of layers and no patches; they are refused first.
-fn flat_config<'a>(evidence: &Evidence<'a>, keys: &[&str]) -> Result<Fields<'a>> {
-    let (file, config) = evidence.config.ok_or_else(|| Error::invalid("the config is missing"))?;
-    let fields = Fields::new(config, file)?;
-    if let Some(layers @ Value::Array(_)) = fields.get("vision_layers") {
-        return Err(fields.wrong("vision_layers", layers, "one number: ResNet towers are not supported"));
-    }
-    fields.require(&VISION_KEYS)?;
-    fields.require(keys)?;
-    let known = [&["model_type"], &VISION_KEYS[..], keys].concat();
-    fields.deny_unknown(&known)?;
-    Ok(fields)
+/// What of the two layouts a file of weights shows that has no config: the picture tower under the prefix.
+fn has_picture_tower(evidence: &Evidence<'_>, prefix: &str) -> bool {
+    evidence.config.is_none() && evidence.shape(&format!("{prefix}visual.conv1.weight")).is_some()
 }
 
-/// A canonical config without its text.
-fn canonical(fields: &Fields<'_>) -> Result<Value> {
-    Ok(json!({
-        "model_type": "clipzoo",
-        "embed_dim": fields.required_size("embed_dim")?,
-        "image_projection": linear(),
-        "text_projection": linear(),
-        "logit_scale_init": LOGIT_SCALE,
-        "logit_bias": false,
-        "probability": "softmax",
-        "vision_config": vision_config(fields)?,
-    }))
+/// Reads the flat config, the one beside the weights or what their shapes say. What shapes do not say EasyNLP fixes
+/// (activation, heads of the picture tower) or has alike in every model it released (heads of the text tower, as wide).
+fn with_config(
+    evidence: &Evidence<'_>,
+    infer: impl FnOnce() -> Result<Value>,
+    read: impl FnOnce(&Fields<'_>) -> Result<Value>,
+) -> Result<Value> {
+    if let Some((file, config)) = evidence.config {
+        return read(&Fields::new(config, file)?);
+    }
+    infer()
+        .and_then(|config| read(&Fields::new(&config, "shapes")?))
+        .map_err(|error| error.remedy("put the model's config.json into the same folder"))
 }
 
-fn vision_config(fields: &Fields<'_>) -> Result<Value> {
-    let width = fields.required_size("vision_width")?;
-    let heads = width / HEAD_WIDTH;
-    if heads == 0 || !width.is_multiple_of(heads) {
-        return Err(fields.wrong("vision_width", &width.into(), "a multiple of 64, the width of a head"));
+/// The keys of the picture tower; its heads have one width.
+fn restored(config: &Value, kind: &str, family: &str) -> Result<Value> {
+    let (mut own, [heads, width]) = flat::restored_vision(config, family)?;
+    if heads != (width / HEAD_WIDTH).max(1) {
+        let what = format!("`vision_config.num_attention_heads` {heads}, only one for every {HEAD_WIDTH} of {width}");
+        return Err(cannot(family, &what));
     }
-    Ok(json!({
-        "model_type": CLIP_VISION,
-        "hidden_size": width,
-        "intermediate_size": 4 * width,
-        "num_hidden_layers": fields.required_size("vision_layers")?,
-        "num_attention_heads": heads,
-        "image_size": fields.required_size("image_resolution")?,
-        "patch_size": fields.required_size("vision_patch_size")?,
-        "hidden_act": CLIP_ACTIVATION,
-        "layer_norm_eps": CLIP_EPS,
-    }))
-}
-
-/// The rows of the vision tower and of what stands between the towers, under the layout's prefix and without it. Both
-/// are read; the first one is written.
-fn shared_rows(prefix: &str) -> Result<Mapping> {
-    [prefix, ""].into_iter().try_fold(Mapping::new(), |mapping, prefix| {
-        let visual = format!("{prefix}visual.");
-        mapping
-            .under(prefix, "", HEAD)?
-            .under(prefix, "", TEXT_PROJECTION)?
-            .under(&visual, "image.", VISION)?
-            .under(&visual, "image.", BLOCKS)
-    })
-}
-
-/// The keys that both layouts share, from a canonical config; an error names what they cannot express.
-fn restored(config: &Value, model_type: &str, family: &str, text_tower: &str) -> Result<Value> {
-    for (key, wanted) in [("vision_config", CLIP_VISION), ("text_config", text_tower)] {
-        expect_tower(config, key, wanted, family)?;
-    }
-    for key in ["image_projection", "text_projection"] {
-        expect_linear(config, key, family)?;
-    }
-    expect_softmax(config, family)?;
-    let fields = Fields::new(config, "config")?;
-    let vision = fields.object("vision_config")?;
-    let width = vision.required_size("hidden_size")?;
-    expect_fixed(
-        config,
-        "vision_config",
-        family,
-        &[
-            ("intermediate_size", (4 * width).into()),
-            ("num_attention_heads", (width / HEAD_WIDTH).into()),
-            ("hidden_act", CLIP_ACTIVATION.into()),
-            ("layer_norm_eps", CLIP_EPS.into()),
-        ],
-    )?;
-    Ok(json!({
-        "model_type": model_type,
-        "embed_dim": fields.required_size("embed_dim")?,
-        "image_resolution": vision.required_size("image_size")?,
-        "vision_layers": vision.required_size("num_hidden_layers")?,
-        "vision_width": width,
-        "vision_patch_size": vision.required_size("patch_size")?,
-    }))
-}
-
-fn expect_tower(config: &Value, key: &str, wanted: &str, family: &str) -> Result<()> {
-    required_tower(config, key, family)?;
-    match model_type(config, key) {
-        Some(tower) if tower == wanted => Ok(()),
-        tower => Err(cannot(
-            family,
-            &format!("the tower `{}`", tower.unwrap_or("of no type")),
-        )),
-    }
-}
-
-/// Refuses values that EasyNLP's code fixes: no key of the layout could say another.
-fn expect_fixed(config: &Value, tower: &str, family: &str, fixed: &[(&str, Value)]) -> Result<()> {
-    for (key, only) in fixed {
-        let value = &config[tower][*key];
-        if value != only {
-            return Err(cannot(family, &format!("`{tower}.{key}` {value}, only {only}")));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses a tokenizer that is not the layout's, told by its kind and by one more word about it.
-fn expect_tokenizer(config: &Value, family: &str, kind: &str, (key, word): (&str, &str)) -> Result<()> {
-    let Some(tokenizer) = config.get("tokenizer").filter(|tokenizer| !tokenizer.is_null()) else {
-        return Ok(());
-    };
-    let own = tokenizer.get("type") == Some(&json!(kind)) && tokenizer.get(key).is_none_or(|own| own == word);
-    if own {
-        Ok(())
-    } else {
-        Err(cannot(family, &format!("the tokenizer {tokenizer}")))
-    }
+    own["model_type"] = kind.into();
+    Ok(own)
 }
 
 fn layout(own: Value, config: &Value, transform: Option<&TransformConfig>, family: &str) -> Result<Layout> {
-    let mut files = vec![("config.json", own)];
-    if let Some(transform) = transform
-        && *transform != default_transform(config)?
-    {
-        let form = transform
-            .to_json(ConfigForm::HuggingFace)
-            .or_else(|_| transform.to_json(ConfigForm::OpenClip))
-            .map_err(|error| cannot(family, "this preparation of pictures").source(error))?;
-        files.push((PREPROCESSOR, form));
-    }
-    Ok(Layout {
-        weights: "model.safetensors",
-        files,
-    })
+    let default = default_transform(config)?;
+    flat::layout(vec![("config.json", own)], [transform, Some(&default)], family)
 }
 
 /// EasyNLP's code has 224 pixels whatever the config says; for other models its rules are taken at their size.

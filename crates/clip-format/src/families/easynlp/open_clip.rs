@@ -4,13 +4,12 @@ use clip_core::Result;
 use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
+use super::super::bare::{Shapes, usual_heads};
+use super::super::flat::{self, CLIP_ACTIVATION, CLIP_EPS, HEAD_WIDTH};
 use super::super::open_clip::{BLOCKS, TEXT};
 use super::super::towers::CLIP_TEXT;
 use super::super::{Evidence, Family, Layout};
-use super::{
-    CLIP_ACTIVATION, CLIP_EPS, canonical, default_transform, expect_fixed, expect_tokenizer, flat_config, layout,
-    restored, shared_rows,
-};
+use super::{default_transform, has_picture_tower, layout, restored, with_config};
 use crate::fields::Fields;
 use crate::mapping::Mapping;
 
@@ -37,59 +36,42 @@ impl Family for OpenClip {
     }
 
     fn mark(&self) -> &'static str {
-        "`model_type` \"open_clip\" in a flat config"
+        "`model_type` \"open_clip\" in a flat config, or a bare file with its tensors"
     }
 
     fn recognises(&self, evidence: &Evidence<'_>) -> bool {
         // Without the parts of OpenCLIP's own config, which some tool may have given the same type.
         let nested = ["model_cfg", "vision_cfg", "text_cfg"];
-        evidence.model_type() == Some(MODEL_TYPE)
-            && evidence
-                .config()
-                .is_some_and(|config| nested.iter().all(|key| config.get(key).is_none()))
+        let is_flat = |config: &Value| nested.iter().all(|key| config.get(key).is_none());
+        has_picture_tower(evidence, PREFIX)
+            || evidence.model_type() == Some(MODEL_TYPE) && evidence.config().is_some_and(is_flat)
     }
 
     fn canonical(&self, evidence: &Evidence<'_>) -> Result<Value> {
-        let fields = flat_config(evidence, &KEYS)?;
-        let mut config = canonical(&fields)?;
-        let width = fields.required_size("transformer_width")?;
-        let context = fields.required_size("context_length")?;
-        let vocab_size = fields.required_size("vocab_size")?;
-        config["context_length"] = context.into();
-        config["text_config"] = json!({
-            "model_type": CLIP_TEXT,
-            "hidden_size": width,
-            "intermediate_size": 4 * width,
-            "num_hidden_layers": fields.required_size("transformer_layers")?,
-            "num_attention_heads": fields.required_size("transformer_heads")?,
-            "vocab_size": vocab_size,
-            "max_position_embeddings": context,
-            "hidden_act": CLIP_ACTIVATION,
-            "layer_norm_eps": CLIP_EPS,
-            "pooling": "argmax",
-            "eos_token_id": vocab_size - 1,
-            "pad_token_id": 0,
-        });
-        // EasyNLP's tokenizer repairs, unescapes and lowers as OpenCLIP's. Too long a text keeps its end token, as
-        // there; EasyNLP cuts it off, and then all such texts have the same features.
-        config["tokenizer"] = json!({"type": "clip_bpe", "cleaning": "open_clip"});
-        Ok(config)
+        with_config(evidence, || inferred(evidence), read)
     }
 
-    fn mapping(&self, _config: &Value) -> Result<Mapping> {
-        [PREFIX, ""]
-            .into_iter()
-            .try_fold(shared_rows(PREFIX)?, |mapping, prefix| {
-                mapping.under(prefix, "text.", TEXT)?.under(prefix, "text.", BLOCKS)
-            })
+    fn mapping(&self, config: &Value) -> Result<Mapping> {
+        // Both are read; the first one is written.
+        [PREFIX, ""].into_iter().try_fold(Mapping::new(), |mapping, prefix| {
+            flat::shared_rows(mapping, prefix, config)?
+                .under(prefix, "text.", TEXT)?
+                .under(prefix, "text.", BLOCKS)
+        })
     }
 
     fn restore(&self, config: &Value, transform: Option<&TransformConfig>) -> Result<Layout> {
-        let mut own = restored(config, MODEL_TYPE, NAME, CLIP_TEXT)?;
-        expect_tokenizer(config, NAME, "clip_bpe", ("cleaning", "open_clip"))?;
+        let mut own = restored(config, MODEL_TYPE, NAME)?;
+        flat::expect_text_tower(config, CLIP_TEXT, NAME)?;
+        flat::expect_tokenizer(config, NAME, "clip_bpe")?;
         let text = Fields::new(config, "config")?.object("text_config")?;
         let width = text.required_size("hidden_size")?;
-        expect_fixed(
+        let vocab_size = text.required_size("vocab_size")?;
+        // Where the end token is the largest id, the first largest id is the first end token.
+        let by_end = text.text("pooling", "argmax")? == "eos" && text.index("eos_token_id", 2)? + 1 == vocab_size;
+        let pooling: &[_] = if by_end { &[] } else { &[("pooling", "argmax".into())] };
+        flat::expect_fixed(config, "text_config", NAME, pooling)?;
+        flat::expect_fixed(
             config,
             "text_config",
             NAME,
@@ -97,12 +79,10 @@ impl Family for OpenClip {
                 ("intermediate_size", (4 * width).into()),
                 ("hidden_act", CLIP_ACTIVATION.into()),
                 ("layer_norm_eps", CLIP_EPS.into()),
-                ("pooling", "argmax".into()),
-                ("pad_token_id", 0.into()),
             ],
         )?;
         own["context_length"] = text.required_size("max_position_embeddings")?.into();
-        own["vocab_size"] = text.required_size("vocab_size")?.into();
+        own["vocab_size"] = vocab_size.into();
         own["transformer_width"] = width.into();
         own["transformer_heads"] = text.required_size("num_attention_heads")?.into();
         own["transformer_layers"] = text.required_size("num_hidden_layers")?.into();
@@ -112,4 +92,50 @@ impl Family for OpenClip {
     fn default_transform(&self, config: &Value) -> Result<TransformConfig> {
         default_transform(config)
     }
+}
+
+/// The canonical config of a flat one.
+fn read(fields: &Fields<'_>) -> Result<Value> {
+    flat::expect_keys(fields, &KEYS, &["model_type"])?;
+    let mut config = flat::canonical(fields, HEAD_WIDTH)?;
+    let width = fields.required_size("transformer_width")?;
+    let context = fields.required_size("context_length")?;
+    let vocab_size = fields.required_size("vocab_size")?;
+    config["context_length"] = context.into();
+    config["text_config"] = json!({
+        "model_type": CLIP_TEXT,
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": fields.required_size("transformer_layers")?,
+        "num_attention_heads": fields.required_size("transformer_heads")?,
+        "vocab_size": vocab_size,
+        "max_position_embeddings": context,
+        "hidden_act": CLIP_ACTIVATION,
+        "layer_norm_eps": CLIP_EPS,
+        "pooling": "argmax",
+        "eos_token_id": vocab_size - 1,
+        "pad_token_id": 0,
+    });
+    // EasyNLP's tokenizer repairs, unescapes and lowers as OpenCLIP's. Too long a text keeps its end token, as
+    // there; EasyNLP cuts it off, and then all such texts have the same features.
+    config["tokenizer"] = json!({"type": "clip_bpe", "cleaning": "open_clip"});
+    Ok(config)
+}
+
+/// The config that the shapes of a bare file tell.
+fn inferred(evidence: &Evidence<'_>) -> Result<Value> {
+    let shapes = Shapes::of(evidence, PREFIX);
+    let mut config = flat::inferred_vision(&shapes)?;
+    let text = shapes.clip_text("")?;
+    flat::add(
+        &mut config,
+        json!({
+            "context_length": text.context,
+            "vocab_size": text.vocabulary,
+            "transformer_width": text.width,
+            "transformer_heads": usual_heads(text.width, "the text tower")?,
+            "transformer_layers": text.layers,
+        }),
+    );
+    Ok(config)
 }

@@ -2,18 +2,26 @@
 //!
 //! Source of keys and defaults: `CLIPVisionCfg`, `CLIPTextCfg` and `CLIP` of open_clip 3.3.0.
 
+mod bare;
 mod read;
+mod rows;
 mod write;
+
+pub(crate) use rows::{BLOCKS, HEAD, TEXT, TEXT_PROJECTION, with_image};
 
 use clip_core::{Error, Result};
 use clip_data::{ConfigForm, TransformConfig};
 use serde_json::{Value, json};
 
-use super::towers::{CLIP_TEXT, CLIP_VISION, cannot, expect_linear, image_size, linear, model_type, required_tower};
+use super::towers::{
+    CLIP_TEXT, CLIP_VISION, MODIFIED_RESNET, cannot, expect_image_projection, image_projection, image_size, model_type,
+    required_tower,
+};
 use super::{Evidence, Family, Layout};
 use crate::fields::Fields;
-use crate::mapping::{Mapping, Row};
+use crate::mapping::Mapping;
 use read::{text_config, tokenizer, vision_config};
+use rows::TEXT_PROJECTION_WITH_BIAS;
 use write::{text_cfg, vision_cfg};
 
 const NAME: &str = "open_clip";
@@ -27,176 +35,27 @@ const EPS: f64 = 1e-5;
 /// A config with `model_cfg`, or a bare file with OpenAI's names.
 pub(crate) struct OpenClip;
 
-pub(super) const BLOCKS: &[Row] = &[
-    Row::Same {
-        file: "transformer.resblocks.{i}.ln_1.{p}",
-        model: "blocks.{i}.norm1.{p}",
-    },
-    Row::Same {
-        file: "transformer.resblocks.{i}.ln_2.{p}",
-        model: "blocks.{i}.norm2.{p}",
-    },
-    Row::Same {
-        file: "transformer.resblocks.{i}.attn.in_proj_{p}",
-        model: "blocks.{i}.attention.qkv.{p}",
-    },
-    Row::Same {
-        file: "transformer.resblocks.{i}.attn.out_proj.{p}",
-        model: "blocks.{i}.attention.out.{p}",
-    },
-    Row::Same {
-        file: "transformer.resblocks.{i}.mlp.c_fc.{p}",
-        model: "blocks.{i}.mlp.fc1.{p}",
-    },
-    Row::Same {
-        file: "transformer.resblocks.{i}.mlp.c_proj.{p}",
-        model: "blocks.{i}.mlp.fc2.{p}",
-    },
-];
-
-pub(super) const VISION: &[Row] = &[
-    Row::Same {
-        file: "class_embedding",
-        model: "class_embedding",
-    },
-    Row::Same {
-        file: "positional_embedding",
-        model: "position_embedding",
-    },
-    Row::Same {
-        file: "conv1.weight",
-        model: "patch_embedding.weight",
-    },
-    Row::Same {
-        file: "ln_pre.{p}",
-        model: "pre_norm.{p}",
-    },
-    Row::Same {
-        file: "ln_post.{p}",
-        model: "post_norm.{p}",
-    },
-];
-
-pub(super) const TEXT: &[Row] = &[
-    Row::Same {
-        file: "token_embedding.weight",
-        model: "token_embedding.weight",
-    },
-    Row::Same {
-        file: "positional_embedding",
-        model: "position_embedding",
-    },
-    Row::Same {
-        file: "ln_final.{p}",
-        model: "final_norm.{p}",
-    },
-    Row::Drop { file: "attn_mask" },
-];
-
-/// `x @ P` in their code, a linear layer in ours.
-pub(super) const TEXT_PROJECTION: &[Row] = &[Row::Transpose {
-    file: "text_projection",
-    model: "text_projection.weight",
-}];
-/// With a bias it is a linear layer in theirs too.
-const TEXT_PROJECTION_WITH_BIAS: &[Row] = &[Row::Same {
-    file: "text_projection.{p}",
-    model: "text_projection.{p}",
-}];
-
-pub(super) const HEAD: &[Row] = &[
-    Row::Reshape {
-        file: "logit_scale",
-        model: "logit_scale",
-        file_rank: 0,
-        model_rank: 0,
-    },
-    Row::Reshape {
-        file: "logit_bias",
-        model: "logit_bias",
-        file_rank: 0,
-        model_rank: 0,
-    },
-    Row::Transpose {
-        file: "visual.proj",
-        model: "image_projection.weight",
-    },
-    // OpenAI's archives carry three facts as tensors.
-    Row::Drop {
-        file: "input_resolution",
-    },
-    Row::Drop { file: "context_length" },
-    Row::Drop { file: "vocab_size" },
-];
-
 impl Family for OpenClip {
     fn name(&self) -> &'static str {
         NAME
     }
 
     fn mark(&self) -> &'static str {
-        "a config with `model_cfg`"
+        "a config with `model_cfg`, or a bare file with OpenAI's names"
     }
 
     fn recognises(&self, evidence: &Evidence<'_>) -> bool {
         match evidence.config() {
             Some(config) => model_cfg(config).is_some(),
-            None => {
-                evidence.shape("visual.conv1.weight").is_some() && evidence.shape("token_embedding.weight").is_some()
-            }
+            None => bare::fits(evidence),
         }
     }
 
     fn canonical(&self, evidence: &Evidence<'_>) -> Result<Value> {
-        let config = evidence.config().ok_or_else(|| {
-            // Heads and activation leave no trace in the weights; guessing them would give wrong features in silence.
-            Error::invalid("the weights are OpenCLIP's, but open_clip_config.json is missing beside them")
-                .remedy("put the model's open_clip_config.json into the same folder")
-        })?;
-        let model = Fields::new(model_cfg(config).unwrap_or(config), "model_cfg")?;
-        model.deny_unknown(&[
-            "embed_dim",
-            "vision_cfg",
-            "text_cfg",
-            "quick_gelu",
-            "init_logit_scale",
-            "init_logit_bias",
-            "custom_text",
-            "multimodal_cfg",
-            "nonscalar_logit_scale",
-            "output_dict",
-            "cast_dtype",
-        ])?;
-        if model.get("multimodal_cfg").is_some() {
-            return Err(Error::invalid("`model_cfg.multimodal_cfg` (CoCa) is not supported"));
+        match evidence.config() {
+            Some(config) => from_config(config),
+            None => from_config(&bare::config(evidence)?),
         }
-        let activation = if model.flag("quick_gelu", false)? {
-            "quick_gelu"
-        } else {
-            "gelu"
-        };
-        let (vision, text) = (model.object("vision_cfg")?, model.object("text_cfg")?);
-        let sigmoid = model.get("init_logit_bias").is_some();
-        let mut canonical = json!({
-            "model_type": "clipzoo",
-            "embed_dim": model.required_size("embed_dim")?,
-            "image_projection": linear(),
-            "text_projection": {"type": "linear", "bias": text.flag("proj_bias", false)?},
-            "logit_scale_init": model.number("init_logit_scale", LOGIT_SCALE)?,
-            "logit_bias": sigmoid,
-            "probability": if sigmoid { "sigmoid" } else { "softmax" },
-            "context_length": text.size("context_length", 77)?,
-            "vision_config": vision_config(&vision, activation)?,
-            "text_config": text_config(&text, activation)?,
-            "tokenizer": tokenizer(&text)?,
-        });
-        if let Some(preprocess) = config.get("preprocess_cfg").filter(|preprocess| preprocess.is_object()) {
-            // The model's size counts, as in OpenCLIP.
-            let mut preprocess = preprocess.clone();
-            preprocess["size"] = canonical["vision_config"]["image_size"].clone();
-            canonical["transform"] = json!({"preprocess_cfg": preprocess});
-        }
-        Ok(canonical)
     }
 
     fn mapping(&self, config: &Value) -> Result<Mapping> {
@@ -209,12 +68,14 @@ impl Family for OpenClip {
         } else {
             TEXT_PROJECTION
         };
-        let mut mapping = Mapping::new()
-            .under("", "", HEAD)?
-            .under("visual.", "image.", VISION)?
-            .under("visual.", "image.", BLOCKS)?;
-        // With `custom_text` the text tower stands under `text.`; both are read, the plain one is written.
-        for prefix in ["", "text."] {
+        let mut mapping = with_image(Mapping::new().under("", "", HEAD)?, "", config)?;
+        // Both places of the text tower are read; the config's own is written.
+        let prefixes = if custom_text(config) {
+            ["text.", ""]
+        } else {
+            ["", "text."]
+        };
+        for prefix in prefixes {
             mapping = mapping
                 .under(prefix, "text.", TEXT)?
                 .under(prefix, "text.", BLOCKS)?
@@ -227,13 +88,17 @@ impl Family for OpenClip {
         let fields = Fields::new(config, "config")?;
         required_tower(config, "vision_config", NAME)?;
         required_tower(config, "text_config", NAME)?;
-        for (key, wanted) in [("vision_config", CLIP_VISION), ("text_config", CLIP_TEXT)] {
-            if model_type(config, key) != Some(wanted) {
-                let tower = model_type(config, key).unwrap_or("of no type");
+        let known: [(_, &[&str]); 2] = [
+            ("vision_config", &[CLIP_VISION, MODIFIED_RESNET]),
+            ("text_config", &[CLIP_TEXT]),
+        ];
+        for (key, known) in known {
+            let tower = model_type(config, key).unwrap_or("of no type");
+            if !known.contains(&tower) {
                 return Err(cannot(NAME, &format!("the tower `{tower}`")));
             }
         }
-        expect_linear(config, "image_projection", NAME)?;
+        expect_image_projection(config, NAME)?;
         if config.pointer("/text_projection/type").and_then(Value::as_str) != Some("linear") {
             return Err(cannot(NAME, "this text projection"));
         }
@@ -246,8 +111,10 @@ impl Family for OpenClip {
             ));
         }
         let (vision, text) = (fields.object("vision_config")?, fields.object("text_config")?);
-        let activation = vision.text("hidden_act", "gelu")?;
-        if activation != text.text("hidden_act", "gelu")? || !["gelu", "quick_gelu"].contains(&activation) {
+        let activation = text.text("hidden_act", "gelu")?;
+        // A ResNet has an activation of its own.
+        let alike = vision.get("hidden_act").is_none_or(|own| own == activation);
+        if !alike || !["gelu", "quick_gelu"].contains(&activation) {
             return Err(cannot(NAME, "these activations"));
         }
         let mut model = json!({"embed_dim": fields.required_size("embed_dim")?});
@@ -261,6 +128,9 @@ impl Family for OpenClip {
         }
         if bias {
             model["init_logit_bias"] = LOGIT_BIAS.into();
+        }
+        if custom_text(config) {
+            model["custom_text"] = true.into();
         }
         model["vision_cfg"] = vision_cfg(&vision)?;
         model["text_cfg"] = text_cfg(&text, config)?;
@@ -278,6 +148,63 @@ impl Family for OpenClip {
     fn default_transform(&self, config: &Value) -> Result<TransformConfig> {
         Ok(TransformConfig::open_clip(image_size(config)?))
     }
+}
+
+/// The canonical config of one of OpenCLIP's.
+fn from_config(config: &Value) -> Result<Value> {
+    let model = Fields::new(model_cfg(config).unwrap_or(config), "model_cfg")?;
+    model.deny_unknown(&[
+        "embed_dim",
+        "vision_cfg",
+        "text_cfg",
+        "quick_gelu",
+        "init_logit_scale",
+        "init_logit_bias",
+        "custom_text",
+        "multimodal_cfg",
+        "nonscalar_logit_scale",
+        "output_dict",
+        "cast_dtype",
+    ])?;
+    if model.get("multimodal_cfg").is_some() {
+        return Err(Error::invalid("`model_cfg.multimodal_cfg` (CoCa) is not supported"));
+    }
+    let activation = if model.flag("quick_gelu", false)? {
+        "quick_gelu"
+    } else {
+        "gelu"
+    };
+    let (vision, text) = (model.object("vision_cfg")?, model.object("text_cfg")?);
+    let vision_config = vision_config(&vision, activation)?;
+    let sigmoid = model.get("init_logit_bias").is_some();
+    let mut canonical = json!({
+        "model_type": "clipzoo",
+        "embed_dim": model.required_size("embed_dim")?,
+        "image_projection": image_projection(&vision_config),
+        "text_projection": {"type": "linear", "bias": text.flag("proj_bias", false)?},
+        "logit_scale_init": model.number("init_logit_scale", LOGIT_SCALE)?,
+        "logit_bias": sigmoid,
+        "probability": if sigmoid { "sigmoid" } else { "softmax" },
+        "context_length": text.size("context_length", 77)?,
+        "vision_config": vision_config,
+        "text_config": text_config(&text, activation)?,
+        "tokenizer": tokenizer(&text)?,
+    });
+    if model.flag("custom_text", false)? {
+        canonical["layout"] = json!({"custom_text": true});
+    }
+    if let Some(preprocess) = config.get("preprocess_cfg").filter(|preprocess| preprocess.is_object()) {
+        // The model's size counts, as in OpenCLIP.
+        let mut preprocess = preprocess.clone();
+        preprocess["size"] = canonical["vision_config"]["image_size"].clone();
+        canonical["transform"] = json!({"preprocess_cfg": preprocess});
+    }
+    Ok(canonical)
+}
+
+/// Whether the text tower stands under `text.`, as in OpenCLIP's `CustomTextCLIP`.
+fn custom_text(config: &Value) -> bool {
+    config.pointer("/layout/custom_text") == Some(&json!(true))
 }
 
 /// The model's part of the config: under `model_cfg` on the hub, the whole file in OpenCLIP's own folder of configs.

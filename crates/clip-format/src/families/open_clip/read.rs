@@ -3,6 +3,7 @@
 use clip_core::Result;
 use serde_json::{Value, json};
 
+use super::super::resnet;
 use super::super::towers::{CLIP_TEXT, CLIP_VISION};
 use super::EPS;
 use crate::fields::Fields;
@@ -37,9 +38,6 @@ pub(super) fn vision_config(vision: &Fields<'_>, activation: &str) -> Result<Val
         ("pool_type", json!("tok")),
     ];
     vision.expect(&[&plain[..], &plain_blocks()].concat())?;
-    if let Some(layers @ Value::Array(_)) = vision.get("layers") {
-        return Err(vision.wrong("layers", layers, "one number: ResNet towers are not supported"));
-    }
     vision.deny_unknown(&[
         "layers",
         "width",
@@ -76,6 +74,9 @@ pub(super) fn vision_config(vision: &Fields<'_>, activation: &str) -> Result<Val
     ])?;
     let width = vision.size("width", 768)?;
     let head_width = vision.size("head_width", 64)?;
+    if let Some(layers) = resnet::stages(vision, "layers")? {
+        return Ok(resnet::tower(layers, width, square(vision)?, head_width));
+    }
     Ok(json!({
         "model_type": CLIP_VISION,
         "hidden_size": width,

@@ -3,26 +3,42 @@
 use clip_core::Result;
 use serde_json::{Value, json};
 
+use super::super::resnet;
 use super::super::towers::cannot;
 use super::{EPS, NAME};
 use crate::fields::Fields;
 
 /// The vision tower; `mlp_ratio` and `norm_kwargs` only where they are not the defaults.
 pub(super) fn vision_cfg(vision: &Fields<'_>) -> Result<Value> {
+    if let Some(layers) = resnet::stages(vision, "layers")? {
+        let [heads, width] = resnet::heads(vision)?;
+        return Ok(json!({
+            "image_size": vision.required_size("image_size")?,
+            "layers": layers,
+            "width": vision.required_size("width")?,
+            "patch_size": null,
+            "head_width": head_width(width, heads)?,
+        }));
+    }
     let width = vision.required_size("hidden_size")?;
     let heads = vision.required_size("num_attention_heads")?;
-    if !width.is_multiple_of(heads) {
-        return Err(cannot(NAME, "heads that do not divide the width"));
-    }
     let mut own = json!({
         "image_size": vision.required_size("image_size")?,
         "patch_size": vision.required_size("patch_size")?,
         "width": width,
         "layers": vision.required_size("num_hidden_layers")?,
-        "head_width": width / heads,
+        "head_width": head_width(width, heads)?,
     });
     add_block_sizes(&mut own, vision, width)?;
     Ok(own)
+}
+
+fn head_width(width: usize, heads: usize) -> Result<usize> {
+    if width.is_multiple_of(heads) {
+        Ok(width / heads)
+    } else {
+        Err(cannot(NAME, "heads that do not divide the width"))
+    }
 }
 
 /// The text tower, likewise.
@@ -57,21 +73,27 @@ pub(super) fn text_cfg(text: &Fields<'_>, config: &Value) -> Result<Value> {
 
 /// `mlp_ratio` and `norm_kwargs`, where they are not the defaults.
 fn add_block_sizes(own: &mut Value, fields: &Fields<'_>, width: usize) -> Result<()> {
-    let size = fields.required_size("intermediate_size")?;
-    if size != 4 * width {
-        let exact = size as f64 / width as f64;
-        // The reference rounds down, so a quotient just below the whole number is lifted by half a unit.
-        let lifted = (size as f64 + 0.5) / width as f64;
-        own["mlp_ratio"] = if (width as f64 * exact) as usize == size {
-            exact
-        } else {
-            lifted
-        }
-        .into();
+    if let Some(ratio) = mlp_ratio(width, fields.required_size("intermediate_size")?) {
+        own["mlp_ratio"] = ratio.into();
     }
     let eps = fields.number("layer_norm_eps", EPS)?;
     if eps != EPS {
         own["norm_kwargs"] = json!({"eps": eps});
     }
     Ok(())
+}
+
+/// The ratio that gives this width between the layers of an MLP; none where it is the default.
+pub(super) fn mlp_ratio(width: usize, hidden: usize) -> Option<f64> {
+    if hidden == 4 * width {
+        return None;
+    }
+    let exact = hidden as f64 / width as f64;
+    // The reference rounds down, so a quotient just below the whole number is lifted by half a unit.
+    let lifted = (hidden as f64 + 0.5) / width as f64;
+    Some(if (width as f64 * exact) as usize == hidden {
+        exact
+    } else {
+        lifted
+    })
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::layouts::{Builder, Sizes, bert_tensors, open_clip_blocks};
-use super::{canonical, expect_clip, round_trip, shape};
+use super::layouts::{Builder, LAYERS, Sizes, bert_tensors, open_clip_blocks, resnet_tensors};
+use super::{canonical, evidence, expect_clip, expect_resnet, round_trip, shape};
 use crate::families::*;
 use crate::mapping::Remapped;
 use crate::tensor::Weights;
@@ -18,7 +18,7 @@ const OPEN_CLIP: &str = "easynlp-open-clip";
 const CHINESE_CLIP: &str = "easynlp-chinese-clip";
 
 /// Towers as EasyNLP builds them: heads of 64 in the vision tower, CLIP's MLPs four times as wide.
-fn towers() -> impl Strategy<Value = (Sizes, Sizes)> {
+pub(super) fn towers() -> impl Strategy<Value = (Sizes, Sizes)> {
     let ranges = (1usize..3, 1usize..3, 1usize..5, 1usize..13, 1usize..9, 1usize..6);
     ranges.prop_map(|(heads, deep, width, layers, hidden, embed)| {
         let vision = Sizes {
@@ -37,7 +37,7 @@ fn towers() -> impl Strategy<Value = (Sizes, Sizes)> {
     })
 }
 
-fn visual(out: &mut Builder, prefix: &str, sizes: Sizes) {
+pub(super) fn visual(out: &mut Builder, prefix: &str, sizes: Sizes) {
     let Sizes { width, embed, .. } = sizes;
     let at = format!("{prefix}visual.");
     out.add(format!("{prefix}logit_scale"), &[]);
@@ -86,6 +86,31 @@ fn chinese_clip_of(vision: Sizes, text: Sizes, prefix: &str) -> (Value, Table) {
     (config, out.table)
 }
 
+/// The same config and text tower beside a ResNet, whose heads are of 64 too.
+fn resnet_of(
+    layout: impl Fn(Sizes, Sizes) -> (Value, Table),
+    prefix: &str,
+    width: usize,
+    text: Sizes,
+) -> (Value, Table) {
+    let (mut config, table) = layout(VISION, text);
+    let mut out = Builder::new();
+    resnet_tensors(&mut out, prefix, width, VISION.embed);
+    let visual = format!("{prefix}visual.");
+    for tensor in table
+        .tensors()
+        .iter()
+        .filter(|tensor| !tensor.name.starts_with(&visual))
+    {
+        out.add(&tensor.name, &tensor.shape);
+    }
+    config["image_resolution"] = 64.into();
+    config["vision_layers"] = json!(LAYERS);
+    config["vision_width"] = width.into();
+    config["vision_patch_size"] = Value::Null;
+    (config, out.table)
+}
+
 /// Under the prefix, which is how EasyNLP saves.
 fn open_clip(vision: Sizes, text: Sizes) -> (Value, Table) {
     open_clip_of(vision, text, "open_clip.", 11)
@@ -95,13 +120,13 @@ fn chinese_clip(vision: Sizes, text: Sizes) -> (Value, Table) {
     chinese_clip_of(vision, text, "chinese_clip.")
 }
 
-const VISION: Sizes = Sizes {
+pub(super) const VISION: Sizes = Sizes {
     width: 64,
     hidden: 256,
     layers: 1,
     embed: 4,
 };
-const TEXT: Sizes = Sizes {
+pub(super) const TEXT: Sizes = Sizes {
     width: 8,
     hidden: 12,
     layers: 2,
@@ -147,6 +172,20 @@ proptest! {
         prop_assert_eq!(shape(&model, "text_projection.weight"), Some(vec![vision.embed, text.width]));
         prop_assert_eq!(loaded(CHINESE_CLIP, &chinese_clip_of(vision, text, "")), model);
     }
+
+    #[test]
+    fn resnets_go_both_ways((_, text) in towers(), width in 1usize..3) {
+        let text = Sizes { embed: VISION.embed, ..text };
+        for (name, layout) in [
+            (OPEN_CLIP, resnet_of(open_clip, "open_clip.", 2 * width, text)),
+            (CHINESE_CLIP, resnet_of(chinese_clip, "chinese_clip.", 2 * width, text)),
+        ] {
+            let (config, model) = round_trip(name, &layout);
+            prop_assert_eq!(&config["vision_config"]["num_attention_heads"], width);
+            prop_assert_eq!(&config["vision_config"]["model_type"], "modified_resnet");
+            expect_resnet(&model, 2 * width, VISION.embed);
+        }
+    }
 }
 
 #[test]
@@ -187,12 +226,14 @@ fn every_key_is_wanted_and_no_other() {
         let mut more = config.clone();
         more["text_layer_scale"] = true.into();
         assert!(error(&more).contains("`config.json.text_layer_scale` is unknown"));
-        let mut resnet = config.clone();
-        (resnet["vision_layers"], resnet["vision_patch_size"]) = (json!([3, 4, 6, 3]), Value::Null);
-        assert_eq!(
-            error(&resnet),
-            "`config.json.vision_layers` is [3,4,6,3]; it should be one number: ResNet towers are not supported"
-        );
+        for layers in [json!([3, 4, 6]), json!([3, 4, 0, 3]), json!("[3,4,6,3"), json!(-1)] {
+            let mut resnet = config.clone();
+            resnet["vision_layers"] = layers.clone();
+            assert!(error(&resnet).contains(&format!("`config.json.vision_layers` is {layers}")));
+        }
+        let mut no_patches = config.clone();
+        no_patches["vision_patch_size"] = Value::Null;
+        assert_eq!(error(&no_patches), "`config.json.vision_patch_size` is missing");
         let mut narrow = config.clone();
         narrow["vision_width"] = 32.into();
         assert!(error(&narrow).contains("`config.json.vision_width` is 32"));
@@ -205,14 +246,10 @@ fn every_key_is_wanted_and_no_other() {
 #[test]
 fn layouts_of_the_same_type_are_told_apart() {
     let families = Families::bundled();
-    let beside = |_: &str| Ok(None);
     let of = |config: &Value| {
-        let evidence = Evidence {
-            config: Some(("config.json", config)),
-            tensors: &[],
-            beside: &beside,
-        };
-        families.recognise(&evidence).map(|family| family.name())
+        families
+            .recognise(&evidence(Some(config), &[]))
+            .map(|family| family.name())
     };
     // Hugging Face's Chinese-CLIP has the same type and an object for each tower.
     let nested = json!({"model_type": "chinese_clip", "text_config": {}, "vision_config": {}, "projection_dim": 512});
@@ -236,12 +273,12 @@ fn what_easynlp_fixes_cannot_be_another() {
          as `clipzoo`"
     );
     for (at, value) in [
-        ("/text_config/pooling", json!("eos")),
+        ("/text_config/pooling", json!("last")),
         ("/text_config/intermediate_size", json!(33)),
         ("/vision_config/num_attention_heads", json!(2)),
         ("/vision_config/layer_norm_eps", json!(1e-6)),
         ("/text_config/model_type", json!("bert")),
-        ("/tokenizer/cleaning", json!("hugging_face")),
+        ("/tokenizer/type", json!("word_piece")),
         ("/image_projection", json!({"type": "mlp"})),
         ("/logit_bias", json!(true)),
     ] {
@@ -251,7 +288,7 @@ fn what_easynlp_fixes_cannot_be_another() {
     for (at, value) in [
         ("/text_config/pooling", json!("pooler")),
         ("/text_config/layer_norm_eps", json!(1e-5)),
-        ("/tokenizer/flavour", json!("chinese_clip")),
+        ("/tokenizer/type", json!("clip_bpe")),
         ("/tokenizer/lower_case", json!(false)),
         ("/vision_config/hidden_act", json!("gelu")),
     ] {
@@ -269,9 +306,40 @@ fn directory(folder: &Path, (config, table): &(Value, Table), vocabulary: &[u8])
     Checkpoint::open(folder, &Families::bundled()).unwrap()
 }
 
-fn ids(checkpoint: &Checkpoint, text: &str) -> Vec<u32> {
+pub(super) fn ids(checkpoint: &Checkpoint, text: &str) -> Vec<u32> {
     let batch = checkpoint.tokenizer(None).unwrap().encode(&[text]).unwrap();
     batch.rows().next().unwrap().to_vec()
+}
+
+#[test]
+fn what_makes_no_difference_is_no_obstacle() {
+    let (english, chinese) = (open_clip(VISION, TEXT).0, chinese_clip(VISION, TEXT).0);
+    let restored = |name: &str, config: &Value, changes: &[(&str, Value)]| {
+        let family = family(name);
+        let mut ours = canonical(&*family, config, &[]).unwrap();
+        for (at, value) in changes {
+            *ours.pointer_mut(at).unwrap() = value.clone();
+        }
+        family.restore(&ours, None).map(|layout| layout.files[0].1.clone())
+    };
+    // Eleven tokens, the last of which ends a text: the first largest id is the first end token, and padding comes after.
+    let by_end = [
+        ("/text_config/pooling", json!("eos")),
+        ("/text_config/eos_token_id", json!(10)),
+        ("/text_config/pad_token_id", json!(10)),
+        ("/tokenizer/cleaning", json!("hugging_face")),
+    ];
+    assert_eq!(restored(OPEN_CLIP, &english, &by_end).unwrap(), english);
+    assert!(
+        restored(
+            OPEN_CLIP,
+            &english,
+            &[by_end[0].clone(), ("/text_config/eos_token_id", json!(9))]
+        )
+        .is_err()
+    );
+    let flavour = [("/tokenizer/flavour", json!("chinese_clip"))];
+    assert_eq!(restored(CHINESE_CLIP, &chinese, &flavour).unwrap(), chinese);
 }
 
 #[test]

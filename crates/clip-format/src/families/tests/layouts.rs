@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::tensor::Weights;
 use crate::testing::Table;
 
 /// Sizes of a tower.
@@ -71,6 +72,70 @@ pub(super) fn open_clip_blocks(
         out.linear(&format!("{at}.mlp.c_fc"), hidden, width);
         out.linear(&format!("{at}.mlp.c_proj"), width, hidden);
     }
+}
+
+/// Blocks of the stages of a ResNet.
+pub(super) const LAYERS: [usize; 4] = [1, 2, 1, 3];
+
+/// OpenAI's ResNet under `visual.`, for pictures of 64 pixels, each norm's batches counted.
+pub(super) fn resnet_tensors(out: &mut Builder, prefix: &str, width: usize, embed: usize) {
+    let at = format!("{prefix}visual");
+    let unit = |out: &mut Builder, conv: String, norm: String, [input, output, kernel]: [usize; 3]| {
+        out.add(format!("{conv}.weight"), &[output, input, kernel, kernel]);
+        out.norm(&norm, output);
+        out.add(format!("{norm}.running_mean"), &[output]);
+        out.add(format!("{norm}.running_var"), &[output]);
+        let count = out.table.names().len() as i64;
+        out.table.push_count(&format!("{norm}.num_batches_tracked"), count);
+    };
+    let half = width / 2;
+    for (i, sizes) in [[3, half, 3], [half, half, 3], [half, width, 3]]
+        .into_iter()
+        .enumerate()
+    {
+        unit(out, format!("{at}.conv{}", i + 1), format!("{at}.bn{}", i + 1), sizes);
+    }
+    let mut input = width;
+    for (stage, blocks) in LAYERS.into_iter().enumerate() {
+        let narrow = width << stage;
+        for block in 0..blocks {
+            let at = format!("{at}.layer{}.{block}", stage + 1);
+            let sizes = [[input, narrow, 1], [narrow, narrow, 3], [narrow, 4 * narrow, 1]];
+            for (i, sizes) in sizes.into_iter().enumerate() {
+                unit(out, format!("{at}.conv{}", i + 1), format!("{at}.bn{}", i + 1), sizes);
+            }
+            if block == 0 {
+                let names = [format!("{at}.downsample.0"), format!("{at}.downsample.1")];
+                let [conv, norm] = names;
+                unit(out, conv, norm, [input, 4 * narrow, 1]);
+            }
+            input = 4 * narrow;
+        }
+    }
+    out.add(format!("{at}.attnpool.positional_embedding"), &[5, input]);
+    for part in ["k_proj", "q_proj", "v_proj"] {
+        out.linear(&format!("{at}.attnpool.{part}"), input, input);
+    }
+    out.linear(&format!("{at}.attnpool.c_proj"), embed, input);
+}
+
+/// Heads of 16 in the attention pool.
+pub(super) fn open_clip_resnet(width: usize, text: Sizes) -> (Value, Table) {
+    let mut out = Builder::new();
+    out.add("positional_embedding", &[7, text.width]);
+    out.add("text_projection", &[text.width, text.embed]);
+    out.add("logit_scale", &[]);
+    resnet_tensors(&mut out, "", width, text.embed);
+    open_clip_blocks(&mut out, "", text);
+    out.add("token_embedding.weight", &[11, text.width]);
+    out.norm("ln_final", text.width);
+    let ratio = (text.hidden as f64 + 0.25) / text.width as f64;
+    let config = json!({"model_cfg": {
+        "embed_dim": text.embed,
+        "vision_cfg": {"image_size": 64, "patch_size": null, "width": width, "layers": LAYERS, "head_width": 16},
+        "text_cfg": {"context_length": 7, "vocab_size": 11, "width": text.width, "heads": 2, "layers": text.layers, "mlp_ratio": ratio},
+    }});
+    (config, out.table)
 }
 
 pub(super) fn open_clip(vision: Sizes, text: Sizes) -> (Value, Table) {

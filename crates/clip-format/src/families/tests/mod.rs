@@ -1,35 +1,39 @@
 //! Every family, both ways: config to canonical and back, tensors to canonical names and back, to the bit.
 
+mod bare;
+mod chinese_clip;
 mod easynlp;
 mod layouts;
 mod refusals;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::mapping::Remapped;
 use crate::tensor::Weights;
 use crate::testing::Table;
-use layouts::{Sizes, bert, dual_encoder, efficientnet, native, open_clip, sizes};
+use layouts::{LAYERS, Sizes, bert, dual_encoder, efficientnet, native, open_clip, open_clip_resnet, sizes};
+
+/// What a family sees of a checkpoint in a directory without other files.
+fn evidence<'a>(config: Option<&'a Value>, tensors: &'a [TensorInfo]) -> Evidence<'a> {
+    Evidence {
+        config: config.map(|config| ("config.json", config)),
+        tensors,
+        file: "model.safetensors",
+        format: Format::Safetensors,
+        beside: &|_| Ok(None),
+    }
+}
 
 fn canonical(family: &dyn Family, config: &Value, tensors: &[TensorInfo]) -> Result<Value> {
-    let beside = |_: &str| Ok(None);
-    family.canonical(&Evidence {
-        config: Some(("config.json", config)),
-        tensors,
-        beside: &beside,
-    })
+    family.canonical(&evidence(Some(config), tensors))
 }
 
 /// Config and tensors through the family and back; returns the canonical names and shapes.
 fn round_trip(name: &str, (config, file): &(Value, Table)) -> (Value, Table) {
     let families = Families::bundled();
-    let beside = |_: &str| Ok(None);
-    let evidence = Evidence {
-        config: Some(("config.json", config)),
-        tensors: file.tensors(),
-        beside: &beside,
-    };
+    let evidence = evidence(Some(config), file.tensors());
     let family = families.recognise(&evidence).unwrap();
     assert_eq!(family.name(), name);
     let ours = family.canonical(&evidence).unwrap();
@@ -59,6 +63,15 @@ proptest! {
         expect_clip(&model, "text", text, &["token_embedding.weight", "position_embedding", "final_norm"]);
         prop_assert_eq!(shape(&model, "image_projection.weight"), Some(vec![vision.embed, vision.width]));
         prop_assert_eq!(shape(&model, "text_projection.weight"), Some(vec![vision.embed, text.width]));
+    }
+
+    #[test]
+    fn open_clips_resnet_goes_both_ways(width in 1usize..3, text in sizes()) {
+        let (config, model) = round_trip("open_clip", &open_clip_resnet(2 * width, text));
+        prop_assert_eq!(&config["vision_config"]["num_attention_heads"], 4 * width);
+        prop_assert_eq!(&config["vision_config"]["layers"], &json!(LAYERS));
+        prop_assert_eq!(&config["image_projection"]["bias"], true);
+        expect_resnet(&model, 2 * width, text.embed);
     }
 
     #[test]
@@ -92,6 +105,60 @@ proptest! {
         prop_assert_eq!(config, given.0);
         prop_assert_eq!(model, Table::of(&given.1));
     }
+}
+
+/// OpenAI's ResNet under canonical names, and nothing beside it.
+fn expect_resnet(model: &Table, width: usize, embed: usize) {
+    let mut wanted = Vec::new();
+    let mut expect = |name: String, sizes: &[usize]| {
+        assert_eq!(shape(model, &name).as_deref(), Some(sizes), "{name}");
+        wanted.push(name);
+    };
+    let mut unit = |at: &str, [conv, norm]: [&str; 2], [input, output, kernel]: [usize; 3]| {
+        expect(format!("{at}.{conv}.weight"), &[output, input, kernel, kernel]);
+        for part in ["weight", "bias", "running_mean", "running_var"] {
+            expect(format!("{at}.{norm}.{part}"), &[output]);
+        }
+        expect(format!("{at}.{norm}.num_batches_tracked"), &[]);
+    };
+    let half = width / 2;
+    for (i, sizes) in [[3, half, 3], [half, half, 3], [half, width, 3]]
+        .into_iter()
+        .enumerate()
+    {
+        unit(
+            "image.stem",
+            [&format!("conv{}", i + 1), &format!("norm{}", i + 1)],
+            sizes,
+        );
+    }
+    let mut input = width;
+    for (stage, blocks) in LAYERS.into_iter().enumerate() {
+        let narrow = width << stage;
+        for block in 0..blocks {
+            let at = format!("image.stages.{}.{block}", stage + 1);
+            unit(&at, ["conv1", "norm1"], [input, narrow, 1]);
+            unit(&at, ["conv2", "norm2"], [narrow, narrow, 3]);
+            unit(&at, ["conv3", "norm3"], [narrow, 4 * narrow, 1]);
+            if block == 0 {
+                unit(&format!("{at}.downsample"), ["conv", "norm"], [input, 4 * narrow, 1]);
+            }
+            input = 4 * narrow;
+        }
+    }
+    expect("image.pool.position_embedding".into(), &[5, input]);
+    expect("image.pool.attention.qkv.weight".into(), &[3 * input, input]);
+    expect("image.pool.attention.qkv.bias".into(), &[3 * input]);
+    wanted.sort();
+    let mut names: Vec<&str> = model
+        .names()
+        .into_iter()
+        .filter(|name| name.starts_with("image."))
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, wanted);
+    assert_eq!(shape(model, "image_projection.weight"), Some(vec![embed, input]));
+    assert_eq!(shape(model, "image_projection.bias"), Some(vec![embed]));
 }
 
 fn shape(table: &Table, name: &str) -> Option<Vec<usize>> {

@@ -2,22 +2,16 @@
 
 use serde_json::json;
 
-use super::canonical;
 use super::layouts::{Builder, Sizes, bert, dual_encoder, open_clip};
+use super::{canonical, evidence};
 use crate::families::*;
 use crate::mapping::Remapped;
 use crate::tensor::Weights;
 use crate::testing::Table;
 
 fn evidence_error(config: Option<Value>, tensors: &[TensorInfo]) -> String {
-    let beside = |_: &str| Ok(None);
-    let config = config.as_ref().map(|config| ("config.json", config));
     Families::bundled()
-        .recognise(&Evidence {
-            config,
-            tensors,
-            beside: &beside,
-        })
+        .recognise(&evidence(config.as_ref(), tensors))
         .unwrap_err()
         .to_string()
 }
@@ -27,10 +21,12 @@ fn an_unknown_model_type_lists_the_known_ones() {
     let message = evidence_error(Some(json!({"model_type": "align"})), &[]);
     assert_eq!(
         message,
-        "`model_type` \"align\" in config.json is of no known family; known: bert (`model_type` \"bert\"), clipzoo \
-         (`model_type` \"clipzoo\"), easynlp-chinese-clip (`model_type` \"chinese_clip\" with `embed_dim`), \
-         easynlp-open-clip (`model_type` \"open_clip\" in a flat config), efficientnet_lite0 (`model_type` \"efficientnet_lite0\", or a bare file with its \
-         tensors), open_clip (a config with `model_cfg`), vision-text-dual-encoder (`model_type` \
+        "`model_type` \"align\" in config.json is of no known family; known: bert (`model_type` \"bert\"), chinese_clip \
+         (tensors under `visual.` and `bert.`, beside vision.json and text.json or in a clip_cn_*.pt), clipzoo \
+         (`model_type` \"clipzoo\"), easynlp-chinese-clip (`model_type` \"chinese_clip\" with `embed_dim`, or a bare file \
+         with its tensors), easynlp-open-clip (`model_type` \"open_clip\" in a flat config, or a bare file with its \
+         tensors), efficientnet_lite0 (`model_type` \"efficientnet_lite0\", or a bare file with its tensors), open_clip \
+         (a config with `model_cfg`, or a bare file with OpenAI's names), vision-text-dual-encoder (`model_type` \
          \"vision-text-dual-encoder\")"
     );
     assert!(evidence_error(None, &[]).starts_with("there is no config beside the weights"));
@@ -70,7 +66,7 @@ fn what_open_clip_has_and_we_do_not_is_refused_by_name() {
     assert!(
         open_clip_error(|model| model["vision_cfg"]["attentional_pool"] = true.into()).contains("attentional_pool")
     );
-    assert!(open_clip_error(|model| model["vision_cfg"]["layers"] = json!([1, 2, 3, 4])).contains("ResNet towers"));
+    assert!(open_clip_error(|model| model["vision_cfg"]["layers"] = json!([1, 2, 3])).contains("or a list of four"));
     assert!(open_clip_error(|model| model["multimodal_cfg"] = json!({})).contains("CoCa"));
     assert!(
         open_clip_error(|model| model["vision_cfg"]["new_switch"] = true.into())
@@ -106,31 +102,6 @@ fn open_clip_fills_in_its_defaults() {
 }
 
 #[test]
-fn weights_of_open_clip_without_config_ask_for_it() {
-    let sizes = Sizes {
-        width: 8,
-        hidden: 8,
-        layers: 1,
-        embed: 4,
-    };
-    let (_, file) = open_clip(sizes, sizes);
-    let beside = |_: &str| Ok(None);
-    let evidence = Evidence {
-        config: None,
-        tensors: file.tensors(),
-        beside: &beside,
-    };
-    let family = Families::bundled().recognise(&evidence).unwrap();
-    assert!(
-        family
-            .canonical(&evidence)
-            .unwrap_err()
-            .to_string()
-            .contains("open_clip_config.json is missing")
-    );
-}
-
-#[test]
 fn a_text_tower_under_its_own_prefix_is_read() {
     let sizes = Sizes {
         width: 8,
@@ -153,11 +124,20 @@ fn a_text_tower_under_its_own_prefix_is_read() {
             &tensor.shape,
         );
     }
-    let config = canonical(&open_clip::OpenClip, &config, file.tensors()).unwrap();
-    let mapping = open_clip::OpenClip.mapping(&config).unwrap();
-    let plain = Remapped::load(&mapping, &file as &dyn Weights).unwrap();
-    let custom = Remapped::load(&mapping, &custom.table as &dyn Weights).unwrap();
-    assert_eq!(plain.names(), custom.names());
+    // Both are read, whatever the config says; what it says is written.
+    for says in [false, true] {
+        let mut config = config.clone();
+        config["model_cfg"]["custom_text"] = says.into();
+        let ours = canonical(&open_clip::OpenClip, &config, file.tensors()).unwrap();
+        let mapping = open_clip::OpenClip.mapping(&ours).unwrap();
+        let [one, two] = [&file, &custom.table].map(|file| Remapped::load(&mapping, file as &dyn Weights).unwrap());
+        assert_eq!(one.names(), two.names());
+        let written = Remapped::save(&mapping, &one as &dyn Weights).unwrap();
+        let wanted = if says { custom.table.names() } else { file.names() };
+        assert_eq!(written.names(), wanted);
+        let restored = open_clip::OpenClip.restore(&ours, None).unwrap().files.remove(0).1;
+        assert_eq!(restored["model_cfg"].get("custom_text").is_some(), says);
+    }
 }
 
 #[test]
@@ -279,6 +259,7 @@ fn every_bundled_family_is_in_the_table_once() {
         names,
         [
             "bert",
+            "chinese_clip",
             "clipzoo",
             "easynlp-chinese-clip",
             "easynlp-open-clip",
