@@ -10,7 +10,7 @@
 //! frozen; stochastic depth is left out. Earlier blocks' means may stand before the head's: `pooled_blocks`.
 
 use clip_nn::clip_core::{Error, Result};
-use clip_nn::layers::{Activation, ConvNorm, ConvShape};
+use clip_nn::layers::{Activation, ConvNorm, ConvShape, Padding};
 use clip_nn::tch::{Device, Kind, Tensor};
 use clip_nn::{ImageBackbone, ImageEncoder, Params, Pass, TowerOutput};
 use serde::{Deserialize, Serialize};
@@ -94,6 +94,7 @@ impl Block {
             kernel: 1,
             stride: 1,
             groups: 1,
+            padding: Padding::Same,
         };
         let depthwise = ConvShape {
             input: wide,
@@ -101,6 +102,7 @@ impl Block {
             kernel: shape.kernel,
             stride: shape.stride,
             groups: wide,
+            padding: Padding::Same,
         };
         Self {
             expand: (shape.expansion != 1)
@@ -153,6 +155,7 @@ impl ImageBackbone for EfficientNetLite {
             kernel: 3,
             stride: 2,
             groups: 1,
+            padding: Padding::Same,
         };
         let stem = conv_norm(&params.layer(0), ["_conv_stem", "_bn0"], stem);
         let mut blocks = Vec::new();
@@ -181,6 +184,7 @@ impl ImageBackbone for EfficientNetLite {
             kernel: 1,
             stride: 1,
             groups: 1,
+            padding: Padding::Same,
         };
         let head = conv_norm(params, ["_conv_head", "_bn1"], head);
         Ok(Self {

@@ -11,6 +11,7 @@ mod clip_vision;
 mod create;
 mod efficientnet_lite;
 mod map;
+mod modified_resnet;
 mod open;
 mod preparation;
 mod save;
@@ -23,6 +24,7 @@ pub use clip_text::{ClipPooling, ClipText, ClipTextConfig};
 pub use clip_vision::{ClipVision, ClipVisionConfig};
 pub use create::create;
 pub use efficientnet_lite::{EfficientNetLite, EfficientNetLiteConfig};
+pub use modified_resnet::{ModifiedResNet, ModifiedResNetConfig};
 pub use open::{Join, Loaded, OpenOptions, join, load, open};
 pub use preparation::CheckpointPreparation;
 pub use save::CheckpointWriter;
@@ -40,6 +42,7 @@ use clip_nn::clip_core::Result;
 /// ```
 pub fn register(zoo: &mut Zoo) -> Result<()> {
     zoo.image::<ClipVision>()?.image::<EfficientNetLite>()?;
+    zoo.image::<ModifiedResNet>()?;
     zoo.text::<ClipText>()?.text::<Bert>()?;
     Ok(())
 }

@@ -214,6 +214,13 @@ impl Params {
         tensor
     }
 
+    /// Notes a name that a file may have and the model has no use for, so that the strict report does not call it
+    /// unexpected.
+    pub fn disregard(&self, name: &str) {
+        let name = self.full(name);
+        self.shared.borrow_mut().seen.insert(name);
+    }
+
     /// The adapter of this cursor's linear layer, if one is asked for: `lora_a` `[rank, input]`, drawn by its name, and
     /// `lora_b` `[output, rank]`, zero. They are never loaded with the model.
     pub(crate) fn adapter(&self, [input, output]: [i64; 2]) -> Option<Adapter> {
@@ -409,6 +416,16 @@ mod tests {
             "the weights do not fit the model: missing (1): c.weight [5, 5]; wrong (1): b is [3] in the file, [4] in \
              the model; unexpected (1): z; compare the config with the weights (`clipzoo inspect`)"
         );
+    }
+
+    #[test]
+    fn what_is_disregarded_is_neither_wanted_nor_unexpected() {
+        for names in [&[("a", &[2i64] as &[i64])][..], &[("a", &[2]), ("b.count", &[])]] {
+            let params = Params::new(file(names), ParamOptions::default());
+            let _ = params.tensor("a", &[2], Role::Weight, Init::Normal(1.0));
+            params.at("b").disregard("count");
+            assert_eq!(params.finish().unwrap().iter().count(), 1);
+        }
     }
 
     #[test]

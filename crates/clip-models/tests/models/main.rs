@@ -15,7 +15,27 @@ use clip_nn::tch::{self, Device, Kind, Tensor};
 use clip_nn::{DualEncoder, Encoded, ImageInput, ModelWriter, ParamOptions, Pass, TextInput, Tokens, Zoo, unit_rows};
 use safetensors::{Dtype, SafeTensors};
 
-const MODELS: [&str; 3] = ["oc_vit_tiny", "oc_vit_tiny_quickgelu", "hf_vtde_bert_clipvision_tiny"];
+/// Directories, and files that are named themselves.
+const MODELS: [&str; 10] = [
+    "oc_vit_tiny",
+    "oc_vit_tiny_quickgelu",
+    "hf_vtde_bert_clipvision_tiny",
+    "oc_rn_tiny",
+    "cn_vit_tiny",
+    "cn_rn_tiny",
+    "openai_jit_tiny/ViT-tiny.pt",
+    "open_clip_custom_text_tiny/epoch_2.pt",
+    "easynlp_open_clip_rn_tiny",
+    "easynlp_chinese_clip_rn_tiny",
+];
+
+/// Models whose reference ran in half-precision weights, of which the plain outputs are of others.
+fn outputs(model: &str) -> &'static str {
+    match model {
+        "cn_rn_tiny" | "cn_vit_tiny/clip_cn_fp16.pt" => "fp16ckpt_",
+        _ => "",
+    }
+}
 
 fn fixture(model: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -38,11 +58,16 @@ fn trainable() -> ParamOptions {
 }
 
 /// The reference's inputs and outputs.
-struct Reference(BTreeMap<String, Tensor>);
+struct Reference {
+    tensors: BTreeMap<String, Tensor>,
+    prefix: &'static str,
+    is_bert: bool,
+}
 
 impl Reference {
     fn read(model: &str) -> Self {
-        let bytes = fs::read(fixture(model).join("io.safetensors")).unwrap();
+        let folder = model.split('/').next().unwrap();
+        let bytes = fs::read(fixture(folder).join("io.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let tensor = |view: safetensors::tensor::TensorView<'_>| {
             let kind = match view.dtype() {
@@ -54,18 +79,25 @@ impl Reference {
             Tensor::from_data_size(view.data(), &shape, kind)
         };
         let tensors = file.tensors().into_iter();
-        Self(tensors.map(|(name, view)| (name, tensor(view))).collect())
+        Self {
+            tensors: tensors.map(|(name, view)| (name, tensor(view))).collect(),
+            prefix: outputs(model),
+            is_bert: ["cn_", "easynlp_chinese"].iter().any(|start| model.starts_with(start)),
+        }
     }
 
     fn get(&self, name: &str) -> &Tensor {
-        &self.0[name]
+        let own = self.tensors.get(&format!("{}{name}", self.prefix));
+        own.unwrap_or_else(|| &self.tensors[name])
     }
 
     fn tokens(&self) -> Tokens {
         let ids = self.get("input_ids").shallow_clone();
-        let mask = match self.0.get("attention_mask") {
-            Some(mask) => mask.ne(0),
-            None => ids.ones_like().to_kind(Kind::Bool),
+        let mask = match (self.tensors.get("attention_mask"), self.is_bert) {
+            (Some(mask), _) => mask.ne(0),
+            // Chinese-CLIP and EasyNLP mask the padding.
+            (None, true) => ids.ne(0),
+            (None, false) => ids.ones_like().to_kind(Kind::Bool),
         };
         Tokens { ids, mask }
     }
@@ -109,8 +141,10 @@ fn features_and_logits_are_the_references() {
             reference.images(model, Pass::INFER).raw,
             reference.texts(model, Pass::INFER).raw,
         );
-        assert_near(&images, reference.get("image_features"), 1e-5);
-        assert_near(&texts, reference.get("text_features"), 1e-5);
+        for (raw, want) in [(&images, "image_features"), (&texts, "text_features")] {
+            let want = reference.get(want);
+            assert_near(raw, want, 1e-5 * want.abs().max().double_value(&[]).max(1.0));
+        }
         let (images, texts) = (unit_rows(&images), unit_rows(&texts));
         assert_near(&images, reference.get("image_features_norm"), 1e-6);
         assert_near(&texts, reference.get("text_features_norm"), 1e-6);
@@ -219,6 +253,49 @@ fn gradients_reach_every_parameter_that_features_depend_on() {
             assert!(size.is_finite() && size > 0.0, "{name}: {} {size}", parameter.name);
         }
     }
+}
+
+#[test]
+fn half_precision_checkpoints_give_their_own_numbers() {
+    let name = "cn_vit_tiny/clip_cn_fp16.pt";
+    let _guard = tch::no_grad_guard();
+    let reference = Reference::read(name);
+    let pipeline = open(fixture(name), &zoo(), &Families::bundled(), &OpenOptions::default()).unwrap();
+    let images = reference.images(pipeline.model(), Pass::INFER).raw;
+    let texts = reference.texts(pipeline.model(), Pass::INFER).raw;
+    assert_near(&images, reference.get("image_features"), 1e-5);
+    assert_near(&texts, reference.get("text_features"), 1e-5);
+    let wide = Reference::read("cn_vit_tiny");
+    assert!(
+        difference(&images, wide.get("image_features")) > 1e-4,
+        "the two files differ"
+    );
+}
+
+#[test]
+fn gradients_of_info_nce_through_a_resnet_are_the_references() {
+    let name = "easynlp_open_clip_rn_tiny";
+    let reference = Reference::read(name);
+    let loaded = load(fixture(name), &zoo(), &Families::bundled(), trainable(), None).unwrap();
+    let model = &loaded.model;
+    // As in training: the statistics stay frozen all the same.
+    let images = unit_rows(&reference.images(model, Pass::TRAIN).raw);
+    let texts = unit_rows(&reference.texts(model, Pass::TRAIN).raw);
+    let logits = images.matmul(&texts.transpose(0, 1)) * model.logit_scale().exp();
+    let targets = Tensor::arange(5, (Kind::Int64, Device::Cpu));
+    let loss = logits.cross_entropy_for_logits(&targets) + logits.transpose(0, 1).cross_entropy_for_logits(&targets);
+    (loss / 2.0).backward();
+    let mut compared = 0;
+    for parameter in model.parameters().trainable() {
+        let Some(want) = reference.tensors.get(&format!("gradient {}", parameter.name)) else {
+            continue;
+        };
+        let got = parameter.tensor.grad();
+        let size = want.abs().max().double_value(&[]);
+        assert_near(&got.view(want.size().as_slice()), want, 1e-4 * size);
+        compared += 1;
+    }
+    assert_eq!(compared, 9);
 }
 
 #[test]

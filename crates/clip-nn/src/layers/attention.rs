@@ -51,7 +51,7 @@ pub struct AttentionInit {
 #[derive(Debug)]
 pub struct Attention {
     qkv: Linear,
-    out: Linear,
+    out: Option<Linear>,
     heads: i64,
     width: i64,
     dropout: Dropout,
@@ -61,9 +61,18 @@ impl Attention {
     /// Takes `qkv` `[3 width, width]` (rows: queries, keys, values) and `out` `[width, width]`, with biases, from
     /// `params`. `heads` divides `width`.
     pub fn new(params: &Params, width: i64, heads: i64, init: AttentionInit) -> Self {
+        let attention = Self::without_out(params, width, heads, init.qkv);
         Self {
-            qkv: Linear::new(&params.at("qkv"), [width, 3 * width], init.qkv),
-            out: Linear::new(&params.at("out"), [width, width], init.out),
+            out: Some(Linear::new(&params.at("out"), [width, width], init.out)),
+            ..attention
+        }
+    }
+
+    /// As [`new`](Self::new), without the matrix behind the heads: their joined values are what it gives.
+    pub fn without_out(params: &Params, width: i64, heads: i64, qkv: Init) -> Self {
+        Self {
+            qkv: Linear::new(&params.at("qkv"), [width, 3 * width], qkv),
+            out: None,
             heads,
             width,
             dropout: Dropout::new(0.0),
@@ -122,7 +131,10 @@ impl Attention {
         let share = self.dropout.share(pass);
         let heads = Tensor::scaled_dot_product_attention(q, k, v, mask, share, causal, None, false);
         let joined = heads.transpose(1, 2).flatten(2, 3);
-        self.out.forward(&joined, pass)
+        match &self.out {
+            Some(out) => out.forward(&joined, pass),
+            None => joined,
+        }
     }
 }
 

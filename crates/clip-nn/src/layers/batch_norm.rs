@@ -16,11 +16,18 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// Takes `weight`, `bias`, `running_mean` and `running_var`, `[channels]` each, from `params`.
+    /// Takes `weight`, `bias`, `running_mean` and `running_var`, `[channels]` each, from `params`; a file's
+    /// `num_batches_tracked` is of no use here.
     pub fn new(params: &Params, channels: i64, eps: f64) -> Self {
+        Self::starting(params, channels, eps, 1.0)
+    }
+
+    /// With another fresh weight than one.
+    pub(crate) fn starting(params: &Params, channels: i64, eps: f64, weight: f64) -> Self {
+        params.disregard("num_batches_tracked");
         let take = |name, role, value| params.tensor(name, &[channels], role, Init::Constant(value));
         Self {
-            weight: take("weight", Role::Norm, 1.0),
+            weight: take("weight", Role::Norm, weight),
             bias: take("bias", Role::Norm, 0.0),
             mean: take("running_mean", Role::Buffer, 0.0),
             variance: take("running_var", Role::Buffer, 1.0),

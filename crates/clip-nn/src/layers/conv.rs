@@ -1,9 +1,19 @@
-//! Convolution over pictures, padded as TensorFlow's `SAME` pads.
+//! Convolution over pictures.
 
 use tch::{Kind, Tensor};
 
 use super::weight::Weight;
 use crate::{Init, Params, Pass, Role};
+
+/// What is added around a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// As much as `⌈side / stride⌉` outputs need, one more at the right and at the bottom where it is odd: TensorFlow's
+    /// `SAME`, which depends on the picture's size.
+    Same,
+    /// This much at every side, as PyTorch pads: `⌊(side + 2 padding − kernel) / stride⌋ + 1` outputs.
+    Sides(i64),
+}
 
 /// Sizes of a convolution.
 #[derive(Debug, Clone, Copy)]
@@ -18,13 +28,14 @@ pub struct ConvShape {
     pub stride: i64,
     /// Groups of channels that see only each other; `input` for a depthwise convolution.
     pub groups: i64,
+    /// What is added around.
+    pub padding: Padding,
 }
 
-/// A convolution without bias, `[batch, input, height, width] -> [batch, output, ⌈height / stride⌉, ⌈width / stride⌉]`.
+/// A convolution without bias, `[batch, input, height, width] -> [batch, output, rows, columns]`, as many as the
+/// [`Padding`] says.
 ///
-/// `SAME` padding is as much as that size needs, one more at the right and at the bottom where it is odd; so it depends
-/// on the picture's size, unlike PyTorch's own. Computes in the pass's type and returns f32, like
-/// [`Linear`](super::Linear).
+/// Computes in the pass's type and returns f32, like [`Linear`](super::Linear).
 #[derive(Debug)]
 pub struct Conv {
     weight: Weight,
@@ -68,8 +79,10 @@ impl Conv {
             kernel, stride, groups, ..
         } = self.shape;
         let size = x.size();
-        let [top, bottom] = same(size[2], kernel, stride);
-        let [left, right] = same(size[3], kernel, stride);
+        let [[top, bottom], [left, right]] = [size[2], size[3]].map(|side| match self.shape.padding {
+            Padding::Same => same(side, kernel, stride),
+            Padding::Sides(padding) => [padding; 2],
+        });
         // Even padding is the operator's own, which spares a copy.
         let (x, padding) = if top == bottom && left == right {
             (x.shallow_clone(), [top, left])
@@ -104,6 +117,27 @@ mod tests {
     }
 
     #[test]
+    fn equal_sides_are_pytorchs() {
+        let shape = ConvShape {
+            input: 2,
+            output: 3,
+            kernel: 3,
+            stride: 2,
+            groups: 1,
+            padding: Padding::Sides(1),
+        };
+        let (conv, parameters) = built(|params| Conv::new(params, shape));
+        let weight = &parameters.iter().next().unwrap().tensor;
+        for side in [6, 7] {
+            let x = wave(0.3, &[1, 2, side, side]);
+            let want = x.conv2d(weight, None::<&Tensor>, [2, 2], [1, 1], [1, 1], 1);
+            let got = conv.forward(&x, Pass::INFER);
+            assert_eq!(got.size(), [1, 3, (side + 1) / 2, (side + 1) / 2]);
+            assert_eq!(got, want);
+        }
+    }
+
+    #[test]
     fn every_window_is_where_same_puts_it() {
         for ([height, width], groups) in [([6, 6], 1), ([7, 9], 1), ([6, 7], 2), ([1, 3], 2)] {
             let shape = ConvShape {
@@ -112,6 +146,7 @@ mod tests {
                 kernel: 5,
                 stride: 2,
                 groups,
+                padding: Padding::Same,
             };
             let (conv, parameters) = built(|params| Conv::new(params, shape));
             let x = wave(0.3, &[1, 2, height, width]);

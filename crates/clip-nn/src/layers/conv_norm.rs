@@ -28,9 +28,19 @@ struct Folded {
 impl ConvNorm {
     /// Takes the kernel from `conv` and the norm's tensors from `norm`.
     pub fn new(conv: &Params, norm: &Params, shape: ConvShape, eps: f64) -> Self {
+        Self::starting(conv, norm, shape, eps, 1.0)
+    }
+
+    /// As [`new`](Self::new), and fresh it gives zeros: the end of a residual branch, so that a deep network starts as a
+    /// shallow one (Goyal et al., 2017).
+    pub fn silent(conv: &Params, norm: &Params, shape: ConvShape, eps: f64) -> Self {
+        Self::starting(conv, norm, shape, eps, 0.0)
+    }
+
+    fn starting(conv: &Params, norm: &Params, shape: ConvShape, eps: f64, weight: f64) -> Self {
         Self {
             conv: Conv::new(conv, shape),
-            norm: BatchNorm::new(norm, shape.output, eps),
+            norm: BatchNorm::starting(norm, shape.output, eps, weight),
             folded: RefCell::new(None),
         }
     }
@@ -67,6 +77,7 @@ impl ConvNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layers::Padding;
     use crate::layers::testing::{built, values, wave};
 
     const SHAPE: ConvShape = ConvShape {
@@ -75,6 +86,7 @@ mod tests {
         kernel: 3,
         stride: 2,
         groups: 2,
+        padding: Padding::Same,
     };
 
     /// The layer, and the same convolution and norm apart, over the same parameters.

@@ -6,6 +6,7 @@
 mod activation;
 mod adapter;
 mod attention;
+mod attention_pool;
 mod batch_norm;
 mod conv;
 mod conv_norm;
@@ -27,8 +28,9 @@ pub use activation::Activation;
 pub(crate) use adapter::Adapter;
 pub use adapter::Lora;
 pub use attention::{Attention, AttentionInit, Pooled, Visible};
+pub use attention_pool::AttentionPool;
 pub use batch_norm::BatchNorm;
-pub use conv::{Conv, ConvShape};
+pub use conv::{Conv, ConvShape, Padding};
 pub use conv_norm::ConvNorm;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
