@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use clip_core::{Error, Result};
+use serde_json::{Value, json};
 
 use super::{Evidence, resnet};
 
@@ -167,4 +168,51 @@ impl<'a> Shapes<'a> {
             types: self.side(&name("embeddings.token_type_embeddings.weight"), 0)?,
         })
     }
+}
+
+/// For a file with the names of Hugging Face's `CLIPModel`, the error that asks for its config and shows what of it the
+/// shapes tell; nothing for other names.
+pub(crate) fn hugging_face_clip(evidence: &Evidence<'_>) -> Option<Error> {
+    let shapes = Shapes::of(evidence, "");
+    let config = hugging_face_config(&shapes).ok()?;
+    Some(
+        Error::invalid(
+            "the weights are those of Hugging Face's CLIP, but config.json is missing beside them; nothing in weights tells \
+             GELU from QuickGELU, nor how many heads of attention there are",
+        )
+        .remedy(format!(
+            "put the model's config.json into the same folder; what the weights tell of it, with \"?\" to fill in: {config}"
+        )),
+    )
+}
+
+fn hugging_face_config(shapes: &Shapes<'_>) -> Result<Value> {
+    let layers = |tower: &str| shapes.count(&format!("{tower}.encoder.layers."), ".mlp.fc1.weight");
+    let hidden = |tower: &str| shapes.side(&format!("{tower}.encoder.layers.0.mlp.fc1.weight"), 0);
+    let words = "text_model.embeddings.token_embedding.weight";
+    let patches = "vision_model.embeddings.patch_embedding.weight";
+    let patch = shapes.side(patches, 3)?;
+    let grid = shapes.grid("vision_model.embeddings.position_embedding.weight")?;
+    Ok(json!({
+        "model_type": "clip",
+        "projection_dim": shapes.side("text_projection.weight", 0)?,
+        "text_config": {
+            "hidden_size": shapes.side(words, 1)?,
+            "intermediate_size": hidden("text_model")?,
+            "num_hidden_layers": layers("text_model"),
+            "num_attention_heads": "?",
+            "max_position_embeddings": shapes.side("text_model.embeddings.position_embedding.weight", 0)?,
+            "vocab_size": shapes.side(words, 0)?,
+            "hidden_act": "?",
+        },
+        "vision_config": {
+            "hidden_size": shapes.side(patches, 0)?,
+            "intermediate_size": hidden("vision_model")?,
+            "num_hidden_layers": layers("vision_model"),
+            "num_attention_heads": "?",
+            "image_size": grid.saturating_mul(patch),
+            "patch_size": patch,
+            "hidden_act": "?",
+        },
+    }))
 }

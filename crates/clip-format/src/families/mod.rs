@@ -198,6 +198,9 @@ impl Families {
             marks.join(", ")
         };
         let Some((file, config)) = evidence.config else {
+            if let Some(asked) = bare::hugging_face_clip(evidence) {
+                return asked;
+            }
             return Error::invalid("there is no config beside the weights, and their names fit no family")
                 .remedy(format!("add open_clip_config.json or config.json; known: {known}"));
         };

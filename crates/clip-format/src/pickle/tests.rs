@@ -443,6 +443,19 @@ proptest! {
     }
 
     #[test]
+    fn damaged_traced_models_never_panic(flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+        let tensors = sample();
+        let [one, two, three] = [0, 1, 2].map(|key| value(key, &tensors[key]));
+        let inner = module("b", &[("weight", one), ("bias", two)]);
+        let mut body = pickle(&module("a", &[("0", inner), ("scale", three)]));
+        for (at, value) in flips {
+            let at = at.index(body.len());
+            body[at] = value;
+        }
+        read_all(&zipped(&body, &tensors));
+    }
+
+    #[test]
     fn random_operations_never_panic(codes in proptest::collection::vec(prop::sample::select(b"(.012NK)}]tedausRbcQhqloi\x85\x86\x87\x94\x93\x81\x92\x8f\x90\x91".to_vec()), 0..200)) {
         read_all(&zipped(&pickle(&codes), &[]));
     }
