@@ -22,41 +22,41 @@ const LONGEST_NAME: usize = 512;
 pub(super) fn tensors<'v>(arena: &'v Arena<'_>, root: Index) -> Result<Vec<(Cow<'v, str>, Tensor)>> {
     let mut found = Vec::new();
     let mut looked_at = 0;
-    let mut path = vec![(String::new(), attributes(arena, root).iter())];
+    let mut path = vec![(String::new(), attributes(arena, arena.get(root)).iter())];
     while let Some((prefix, rest)) = path.last_mut() {
         let Some(&(key, value)) = rest.next() else {
             path.pop();
             continue;
         };
         looked_at += 1;
-        let (Value::Str(key), value @ (Value::Tensor(_) | Value::Module(_))) = (arena.get(key), arena.get(value))
-        else {
-            bound(looked_at, MOST_ATTRIBUTES, "attributes")?;
-            continue;
-        };
-        let name = format!("{prefix}{key}");
         bound(looked_at, MOST_ATTRIBUTES, "attributes")?;
-        bound(name.len(), LONGEST_NAME, "bytes in the name of a part")?;
-        match value {
-            Value::Tensor(tensor) => found.push((Cow::Owned(name), *tensor)),
-            _ => path.push((format!("{name}."), attributes_of(arena, value).iter())),
+        let Value::Str(key) = arena.get(key) else { continue };
+        match arena.get(value) {
+            Value::Tensor(tensor) => {
+                bound(found.len() + 1, MOST_TENSORS, "tensors")?;
+                found.push((Cow::Owned(named(prefix, key)?), *tensor));
+            }
+            part @ Value::Module(_) => {
+                let inside = named(prefix, key)? + ".";
+                bound(path.len() + 1, DEEPEST, "parts within parts")?;
+                path.push((inside, attributes(arena, part).iter()));
+            }
+            _ => {}
         }
-        bound(found.len(), MOST_TENSORS, "tensors")?;
-        bound(path.len(), DEEPEST, "parts within parts")?;
     }
     Ok(found)
 }
 
-fn attributes<'v>(arena: &'v Arena<'_>, object: Index) -> &'v [(Index, Index)] {
-    attributes_of(arena, arena.get(object))
+fn named(prefix: &str, key: &str) -> Result<String> {
+    bound(prefix.len() + key.len(), LONGEST_NAME, "bytes in the name of a part")?;
+    Ok(format!("{prefix}{key}"))
 }
 
-fn attributes_of<'v>(arena: &'v Arena<'_>, object: &Value<'_>) -> &'v [(Index, Index)] {
-    match object {
-        Value::Module(Some(state)) => match arena.get(*state) {
-            Value::Dict(attributes) => attributes,
-            _ => &[],
-        },
+/// What hangs at an object; nothing where its state is no dictionary.
+fn attributes<'v>(arena: &'v Arena<'_>, object: &Value<'_>) -> &'v [(Index, Index)] {
+    let Value::Module(Some(state)) = object else { return &[] };
+    match arena.get(*state) {
+        Value::Dict(attributes) => attributes,
         _ => &[],
     }
 }
