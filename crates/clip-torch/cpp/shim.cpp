@@ -2,8 +2,11 @@
 // would take a minute to compile. Every function catches what libtorch throws and hands its message over.
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/aminmax.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/quantize_per_tensor.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
 #include <torch/version.h>
@@ -11,7 +14,9 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace {
@@ -41,6 +46,43 @@ std::vector<at::Tensor> list(const at::Tensor* const* tensors, std::size_t count
     result.push_back(*tensors[i]);
   }
   return result;
+}
+
+// The operators below are registered by name alone: no header declares them, and a libtorch without oneDNN lacks them.
+// Their schemas are libtorch 2.13's; `typed` throws where they are others.
+
+using Scalars = c10::List<std::optional<at::Scalar>>;
+
+std::optional<c10::OperatorHandle> operation(const char* name, const char* overload) {
+  return c10::Dispatcher::singleton().findSchema({name, overload});
+}
+
+c10::OperatorHandle needed(const char* name, const char* overload) {
+  auto found = operation(name, overload);
+  TORCH_CHECK(found, "this libtorch has no operator ", name);
+  return *found;
+}
+
+// What is applied to a product, as `Post` of linear.rs numbers it.
+struct Applied {
+  std::string_view name;
+  std::string_view algorithm;
+};
+
+Applied applied(int post) {
+  static constexpr Applied known[] = {{"none", ""}, {"gelu", "none"}, {"gelu", "tanh"}, {"swish", ""}, {"relu", ""}};
+  return known[post];
+}
+
+std::optional<at::Tensor> optional(const at::Tensor* tensor) {
+  return tensor == nullptr ? std::nullopt : std::optional<at::Tensor>(*tensor);
+}
+
+// The bytes of a quint8 tensor as a plain u8 tensor, which keeps it. A view of another type would stay quantised, and
+// some operators crash on such.
+at::Tensor bytes_of(const at::Tensor& quantised) {
+  return at::from_blob(
+      quantised.data_ptr(), quantised.sizes(), [quantised](void*) {}, at::TensorOptions().dtype(at::kByte));
 }
 
 }  // namespace
@@ -111,6 +153,135 @@ int clip_torch_over(
     auto tensor = at::from_blob(
         data, at::IntArrayRef(shape, dimensions), [held](void*) {}, options);
     *result = new at::Tensor(std::move(tensor));
+  });
+}
+
+// Whether this libtorch has the packed products (0) and the quantised ones (1).
+int clip_torch_has_products(int quantised) {
+  return quantised == 0 ? operation("mkldnn::_reorder_linear_weight", "") &&
+          operation("mkldnn::_linear_pointwise", "") && operation("mkldnn::_linear_pointwise", "binary")
+                        : operation("onednn::qlinear_prepack", "") && operation("onednn::qlinear_pointwise", "");
+}
+
+// A matrix `[output, input]`, f32 or bf16, in the layout that oneDNN multiplies with.
+int clip_torch_pack(const at::Tensor* weight, at::Tensor** result) {
+  return caught([&] {
+    c10::NoGradGuard no_grad;
+    static auto call = needed("mkldnn::_reorder_linear_weight", "")
+                           .typed<at::Tensor(const at::Tensor&, std::optional<int64_t>)>();
+    *result = new at::Tensor(call.call(*weight, std::nullopt));
+  });
+}
+
+// `post(x Wᵀ + bias)` over a packed matrix, or `x Wᵀ + bias + other` where there is another.
+int clip_torch_packed_linear(
+    const at::Tensor* x,
+    const at::Tensor* weight,
+    const at::Tensor* bias,
+    const at::Tensor* other,
+    int post,
+    at::Tensor** result) {
+  return caught([&] {
+    c10::NoGradGuard no_grad;
+    if (other != nullptr) {
+      static auto call = needed("mkldnn::_linear_pointwise", "binary")
+                             .typed<at::Tensor(
+                                 const at::Tensor&,
+                                 const at::Tensor&,
+                                 const at::Tensor&,
+                                 const std::optional<at::Tensor>&,
+                                 std::string_view)>();
+      *result = new at::Tensor(call.call(*x, *other, *weight, optional(bias), "add"));
+      return;
+    }
+    static auto call = needed("mkldnn::_linear_pointwise", "")
+                           .typed<at::Tensor(
+                               const at::Tensor&,
+                               const at::Tensor&,
+                               const std::optional<at::Tensor>&,
+                               std::string_view,
+                               Scalars,
+                               std::optional<std::string_view>)>();
+    auto [name, algorithm] = applied(post);
+    *result = new at::Tensor(call.call(*x, *weight, optional(bias), name, Scalars(), algorithm));
+  });
+}
+
+// The least and the greatest value of a tensor.
+int clip_torch_range(const at::Tensor* x, double* least, double* greatest) {
+  return caught([&] {
+    c10::NoGradGuard no_grad;
+    auto [low, high] = at::aminmax(*x);
+    *least = low.item<double>();
+    *greatest = high.item<double>();
+  });
+}
+
+// f32 to bytes: `round(x / scale) + zero`, clamped to 0 to 255.
+int clip_torch_quantise(const at::Tensor* x, double scale, int64_t zero, at::Tensor** result) {
+  return caught([&] {
+    c10::NoGradGuard no_grad;
+    *result = new at::Tensor(bytes_of(at::quantize_per_tensor(*x, scale, zero, at::kQUInt8)));
+  });
+}
+
+// A matrix `[output, input]` of i8 in the layout that oneDNN multiplies bytes with.
+int clip_torch_pack_quantised(const at::Tensor* weight, at::Tensor** result) {
+  return caught([&] {
+    c10::NoGradGuard no_grad;
+    static auto call = needed("onednn::qlinear_prepack", "")
+                           .typed<at::Tensor(at::Tensor, std::optional<c10::List<int64_t>>)>();
+    *result = new at::Tensor(call.call(*weight, std::nullopt));
+  });
+}
+
+// `post(scale (x - zero) diag(weight_scales) Wᵀ + bias)` over bytes `x` and a packed i8 matrix, to f32 (`kind` 6), bf16 (15)
+// or, with their own scale and zero, bytes (0).
+int clip_torch_quantised_linear(
+    const at::Tensor* x,
+    double scale,
+    int64_t zero,
+    const at::Tensor* weight,
+    const at::Tensor* weight_scales,
+    const at::Tensor* weight_zeros,
+    const at::Tensor* bias,
+    double output_scale,
+    int64_t output_zero,
+    int kind,
+    int post,
+    at::Tensor** result) {
+  return caught([&] {
+    c10::NoGradGuard no_grad;
+    static auto call = needed("onednn::qlinear_pointwise", "")
+                           .typed<at::Tensor(
+                               at::Tensor,
+                               double,
+                               int64_t,
+                               at::Tensor,
+                               at::Tensor,
+                               at::Tensor,
+                               std::optional<at::Tensor>,
+                               double,
+                               int64_t,
+                               std::optional<at::ScalarType>,
+                               std::string_view,
+                               Scalars,
+                               std::string_view)>();
+    auto [name, algorithm] = applied(post);
+    *result = new at::Tensor(call.call(
+        *x,
+        scale,
+        zero,
+        *weight,
+        *weight_scales,
+        *weight_zeros,
+        optional(bias),
+        output_scale,
+        output_zero,
+        static_cast<at::ScalarType>(kind),
+        name,
+        Scalars(),
+        algorithm));
   });
 }
 

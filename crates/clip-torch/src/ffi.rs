@@ -2,7 +2,9 @@
 #![allow(unsafe_code, reason = "declares and calls C++")]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
 
+use tch::Tensor;
 use torch_sys::C_tensor;
 
 use crate::error::{Result, TorchError};
@@ -28,6 +30,45 @@ unsafe extern "C" {
 
     pub(crate) fn clip_torch_clear_gradients(tensors: *const *const C_tensor, count: usize) -> c_int;
 
+    pub(crate) fn clip_torch_has_products(quantised: c_int) -> c_int;
+
+    pub(crate) fn clip_torch_pack(weight: *const C_tensor, result: *mut *mut C_tensor) -> c_int;
+
+    pub(crate) fn clip_torch_packed_linear(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        other: *const C_tensor,
+        post: c_int,
+        result: *mut *mut C_tensor,
+    ) -> c_int;
+
+    pub(crate) fn clip_torch_range(x: *const C_tensor, least: *mut f64, greatest: *mut f64) -> c_int;
+
+    pub(crate) fn clip_torch_quantise(
+        x: *const C_tensor,
+        scale: f64,
+        zero: i64,
+        result: *mut *mut C_tensor,
+    ) -> c_int;
+
+    pub(crate) fn clip_torch_pack_quantised(weight: *const C_tensor, result: *mut *mut C_tensor) -> c_int;
+
+    pub(crate) fn clip_torch_quantised_linear(
+        x: *const C_tensor,
+        scale: f64,
+        zero: i64,
+        weight: *const C_tensor,
+        weight_scales: *const C_tensor,
+        weight_zeros: *const C_tensor,
+        bias: *const C_tensor,
+        output_scale: f64,
+        output_zero: i64,
+        kind: c_int,
+        post: c_int,
+        result: *mut *mut C_tensor,
+    ) -> c_int;
+
     pub(crate) fn clip_torch_over(
         data: *mut c_void,
         shape: *const i64,
@@ -44,6 +85,23 @@ pub fn version() -> String {
     // SAFETY: a literal of the shim's, with a terminating zero.
     let version = unsafe { CStr::from_ptr(clip_torch_version()) };
     version.to_string_lossy().into_owned()
+}
+
+/// The tensor that a call of the shim's makes.
+///
+/// # Safety
+///
+/// `call` stores a handle made with `new`, and gives up ownership, whenever it returns 0.
+pub(crate) unsafe fn made(call: impl FnOnce(*mut *mut C_tensor) -> c_int) -> Result<Tensor> {
+    let mut result = ptr::null_mut();
+    outcome(call(&mut result))?;
+    // SAFETY: the caller's promise.
+    Ok(unsafe { Tensor::from_ptr(result) })
+}
+
+/// The handle of a tensor that may be none.
+pub(crate) fn pointer(tensor: Option<&Tensor>) -> *const C_tensor {
+    tensor.map_or(ptr::null(), Tensor::as_ptr)
 }
 
 /// The outcome of a call, given its status.

@@ -8,9 +8,13 @@ mod error;
 mod ffi;
 mod gradient;
 mod map;
+mod packed;
+mod quantised;
 
 pub use adamw::{AdamW, fused_adamw};
 pub use error::{Result, TorchError};
 pub use ffi::version;
 pub use gradient::clear_gradients;
 pub use map::over;
+pub use packed::{PackedMatrix, Post};
+pub use quantised::{Affine, Bytes, QuantisedMatrix, range};

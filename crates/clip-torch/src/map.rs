@@ -2,13 +2,12 @@
 #![allow(unsafe_code, reason = "hands foreign memory to libtorch")]
 
 use std::ffi::{c_int, c_void};
-use std::ptr;
 use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
 use crate::error::{Result, TorchError};
-use crate::ffi::{clip_torch_over, outcome};
+use crate::ffi::{clip_torch_over, made};
 
 /// A CPU tensor of `shape` over `bytes(owner)`, without a copy. The tensor keeps the owner alive, as do its views and
 /// shallow clones, wherever they go.
@@ -53,14 +52,12 @@ where
     let code = code(kind)?;
     let data = slice.as_ptr().cast_mut().cast::<c_void>();
     let owner = Arc::into_raw(owner).cast_mut().cast::<c_void>();
-    let mut result = ptr::null_mut();
     // SAFETY: `data` is aligned and holds as many bytes as shape and kind say; it lives as long as the owner, which moves
     // into the tensor's storage and is dropped there once, by `let_go` of its own type. The owner is Send and Sync, so
     // any thread may drop it.
-    let status = unsafe { clip_torch_over(data, shape.as_ptr(), shape.len(), code, owner, let_go::<O>, &mut result) };
-    outcome(status)?;
-    // SAFETY: the shim made this handle with `new` and gave up ownership.
-    Ok(unsafe { Tensor::from_ptr(result) })
+    unsafe {
+        made(|result| clip_torch_over(data, shape.as_ptr(), shape.len(), code, owner, let_go::<O>, result))
+    }
 }
 
 /// libtorch's number (`c10::ScalarType`) of the kinds that files hold; tch keeps its own to itself.

@@ -1,0 +1,246 @@
+//! Products of bytes: activations as u8 with a scale and a zero, weights as i8 with a scale a row.
+#![allow(unsafe_code, reason = "calls the shim")]
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Result, TorchError};
+use crate::ffi::{
+    clip_torch_has_products, clip_torch_pack_quantised, clip_torch_quantise, clip_torch_quantised_linear,
+    clip_torch_range, made, outcome, pointer,
+};
+use crate::packed::{Post, check_bias, check_input, matrix};
+
+/// How bytes stand for numbers: `scale (byte − zero)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Affine {
+    /// The step between two bytes.
+    pub scale: f64,
+    /// The byte of 0, which is exact.
+    pub zero: i64,
+}
+
+impl Affine {
+    /// Bytes for the numbers from `least` to `greatest` and for 0. Numbers outside are clamped.
+    pub fn over(least: f64, greatest: f64) -> Self {
+        let (least, greatest) = (least.min(0.0), greatest.max(0.0));
+        // A range of one number, or none: any scale will do.
+        let scale = ((greatest - least) / 255.0).max(1e-12);
+        Self {
+            scale,
+            zero: (-least / scale).round().clamp(0.0, 255.0) as i64,
+        }
+    }
+}
+
+/// A tensor as bytes.
+#[derive(Debug)]
+pub struct Bytes {
+    tensor: Tensor,
+    affine: Affine,
+}
+
+impl Bytes {
+    /// f32 numbers as bytes.
+    pub fn of(x: &Tensor, affine: Affine) -> Result<Self> {
+        if x.kind() != Kind::Float || x.device() != Device::Cpu || x.numel() == 0 {
+            return Err(TorchError::Refused(format!("bytes of {:?} on {:?}", x.kind(), x.device())));
+        }
+        if !(affine.scale > 0.0 && affine.scale.is_finite() && (0..=255).contains(&affine.zero)) {
+            return Err(TorchError::Refused(format!("bytes by {affine:?}")));
+        }
+        let x = x.detach().contiguous();
+        // SAFETY: a live handle, borrowed for the call.
+        let tensor = unsafe { made(|result| clip_torch_quantise(x.as_ptr(), affine.scale, affine.zero, result))? };
+        Ok(Self { tensor, affine })
+    }
+
+    /// Their shape.
+    pub fn size(&self) -> Vec<i64> {
+        self.tensor.size()
+    }
+}
+
+/// The least and the greatest number of a tensor.
+pub fn range(x: &Tensor) -> Result<(f64, f64)> {
+    if !x.defined() || x.numel() == 0 {
+        return Err(TorchError::Refused("the range of no numbers".into()));
+    }
+    let (mut least, mut greatest) = (0.0, 0.0);
+    // SAFETY: a live handle and two places to write to, borrowed for the call.
+    outcome(unsafe { clip_torch_range(x.as_ptr(), &mut least, &mut greatest) })?;
+    Ok((least, greatest))
+}
+
+/// A matrix `[output, input]` as i8 with a scale a row, symmetric about 0, and an f32 bias `[output]`, laid out once for
+/// many products on a CPU: libtorch's `onednn::qlinear_pointwise`. Sums are exact; the products are outside the graph.
+#[derive(Debug)]
+pub struct QuantisedMatrix {
+    weight: Tensor,
+    scales: Tensor,
+    zeros: Tensor,
+    bias: Option<Tensor>,
+    input: i64,
+}
+
+impl QuantisedMatrix {
+    /// Whether this libtorch has the operators.
+    pub fn available() -> bool {
+        // SAFETY: looks two names up.
+        unsafe { clip_torch_has_products(1) != 0 }
+    }
+
+    /// Whether the processor sums products of bytes in 32 bits. Where it does not, weights have one bit less, since sums
+    /// of two products would silently saturate in 16.
+    pub fn sums_exactly() -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            std::arch::is_x86_feature_detected!("avx512vnni") || std::arch::is_x86_feature_detected!("avxvnni")
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            true
+        }
+    }
+
+    /// Quantises and lays out a dense f32 matrix on the CPU.
+    pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        let [output, input] = matrix(weight)?;
+        if weight.kind() != Kind::Float {
+            return Err(TorchError::Refused(format!("a quantised matrix from {:?}", weight.kind())));
+        }
+        check_bias(bias, output, Kind::Float)?;
+        let thrown = |error: tch::TchError| TorchError::Thrown(error.to_string());
+        let weight = weight.detach();
+        let top = if Self::sums_exactly() { 127.0 } else { 63.0 };
+        let scales = weight.f_abs().and_then(|weight| weight.f_amax([1], true)).map_err(thrown)?;
+        let scales = (scales / top).clamp_min(1e-12);
+        let rounded = (&weight / &scales).round().clamp(-top, top).to_kind(Kind::Int8).contiguous();
+        // SAFETY: a live handle, borrowed for the call; the shim copies what it keeps.
+        let packed = unsafe { made(|result| clip_torch_pack_quantised(rounded.as_ptr(), result))? };
+        Ok(Self {
+            weight: packed,
+            scales: scales.flatten(0, -1).contiguous(),
+            zeros: Tensor::zeros([output], (Kind::Int, Device::Cpu)),
+            bias: bias.map(|bias| bias.detach().contiguous()),
+            input,
+        })
+    }
+
+    /// `post(x Wᵀ + bias)`, `[.., input] -> [.., output]`, as [`Kind::Float`] or [`Kind::BFloat16`].
+    pub fn multiply(&self, x: &Bytes, post: Post, kind: Kind) -> Result<Tensor> {
+        let code = match kind {
+            Kind::Float => 6,
+            Kind::BFloat16 => 15,
+            other => return Err(TorchError::Refused(format!("a product of bytes as {other:?}"))),
+        };
+        let none = Affine { scale: 1.0, zero: 0 };
+        self.call(x, post, none, code)
+    }
+
+    /// The same as bytes again, for another product.
+    pub fn multiply_to_bytes(&self, x: &Bytes, post: Post, affine: Affine) -> Result<Bytes> {
+        let tensor = self.call(x, post, affine, 0)?;
+        Ok(Bytes { tensor, affine })
+    }
+
+    fn call(&self, x: &Bytes, post: Post, output: Affine, kind: std::ffi::c_int) -> Result<Tensor> {
+        check_input(&x.tensor, self.input)?;
+        // SAFETY: live handles, borrowed for the call; `x` is u8 as the fast kernel wants (i8 would go to a slow one),
+        // and shapes were compared.
+        unsafe {
+            made(|result| {
+                clip_torch_quantised_linear(
+                    x.tensor.as_ptr(),
+                    x.affine.scale,
+                    x.affine.zero,
+                    self.weight.as_ptr(),
+                    self.scales.as_ptr(),
+                    self.zeros.as_ptr(),
+                    pointer(self.bias.as_ref()),
+                    output.scale,
+                    output.zero,
+                    kind,
+                    post.code(),
+                    result,
+                )
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(shape: &[i64]) -> Tensor {
+        Tensor::randn(shape, (Kind::Float, Device::Cpu))
+    }
+
+    /// What the bytes stand for.
+    fn numbers(bytes: &Bytes) -> Tensor {
+        (bytes.tensor.to_kind(Kind::Float) - bytes.affine.zero as f64) * bytes.affine.scale
+    }
+
+    fn distance(a: &Tensor, b: &Tensor) -> f64 {
+        (a - b).abs().max().double_value(&[])
+    }
+
+    #[test]
+    fn numbers_come_back_within_half_a_step_and_zero_is_exact() {
+        let x = drawn(&[50, 20]) + 0.3;
+        let (least, greatest) = range(&x).unwrap();
+        let affine = Affine::over(least, greatest);
+        let bytes = Bytes::of(&x, affine).unwrap();
+        assert!(distance(&numbers(&bytes), &x) <= affine.scale * 0.51);
+        let zero = Bytes::of(&Tensor::zeros([1], (Kind::Float, Device::Cpu)), affine).unwrap();
+        assert_eq!(numbers(&zero).double_value(&[0]), 0.0);
+        // All of one sign, and none at all.
+        assert_eq!(Affine::over(2.0, 4.0).zero, 0);
+        assert_eq!(Affine::over(-4.0, -2.0).zero, 255);
+        assert!(Affine::over(0.0, 0.0).scale > 0.0);
+        assert!(range(&Tensor::zeros([0], (Kind::Float, Device::Cpu))).is_err());
+    }
+
+    #[test]
+    fn products_are_those_of_the_rounded_numbers() {
+        tch::set_num_threads(1);
+        tch::manual_seed(3);
+        if !QuantisedMatrix::available() {
+            assert!(cfg!(not(target_arch = "x86_64")), "libtorch for x86_64 has oneDNN");
+            return;
+        }
+        // Large enough that sums in 16 bits would saturate.
+        let (weight, bias) = (drawn(&[16, 768]).abs(), drawn(&[16]));
+        let matrix = QuantisedMatrix::new(&weight, Some(&bias)).unwrap();
+        let x = drawn(&[2, 9, 768]).abs();
+        let (least, greatest) = range(&x).unwrap();
+        let bytes = Bytes::of(&x, Affine::over(least, greatest)).unwrap();
+        let steps = weight.amax([1], true) / if QuantisedMatrix::sums_exactly() { 127.0 } else { 63.0 };
+        let rounded = (&weight / &steps).round() * &steps;
+        let want = numbers(&bytes).linear(&rounded, Some(&bias));
+        let got = matrix.multiply(&bytes, Post::None, Kind::Float).unwrap();
+        assert_eq!(got.size(), [2, 9, 16]);
+        let size = want.abs().max().double_value(&[]);
+        assert!(distance(&got, &want) < 1e-5 * size, "{} of {size}", distance(&got, &want));
+        let gelu = matrix.multiply(&bytes, Post::Gelu, Kind::Float).unwrap();
+        assert!(distance(&gelu, &want.gelu("none")) < 1e-5 * size);
+        let low = matrix.multiply(&bytes, Post::None, Kind::BFloat16).unwrap();
+        assert!(distance(&low.to_kind(Kind::Float), &want) < 1e-2 * size);
+        let affine = Affine::over(0.0, size);
+        let again = matrix.multiply_to_bytes(&bytes, Post::Relu, affine).unwrap();
+        assert!(distance(&numbers(&again), &want.relu()) <= affine.scale * 0.51);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let matrix = QuantisedMatrix::new(&drawn(&[4, 3]), None).unwrap();
+        let affine = Affine::over(-3.0, 3.0);
+        let wide = Bytes::of(&drawn(&[2, 5]), affine).unwrap();
+        assert!(matrix.multiply(&wide, Post::None, Kind::Float).is_err());
+        let bytes = Bytes::of(&drawn(&[2, 3]), affine).unwrap();
+        assert!(matrix.multiply(&bytes, Post::None, Kind::Double).is_err());
+        assert!(Bytes::of(&drawn(&[2]).to_kind(Kind::Double), affine).is_err());
+        assert!(Bytes::of(&drawn(&[2]), Affine { scale: 0.0, zero: 0 }).is_err());
+        assert!(QuantisedMatrix::new(&drawn(&[4, 3]), Some(&drawn(&[3]))).is_err());
+    }
+}
