@@ -12,7 +12,7 @@ use std::time::Instant;
 use clip_core::{Id, Result, serde_json::json};
 use clip_nn::tch::{self, Device, Kind, Tensor};
 use clip_nn::{
-    Asking, DualEncoder, FeatureQueue, Fresh, ImageInput, Modality, ParamOptions, Params, QueueRows, TextInput, Tokens,
+    Asking, Compute, DualEncoder, FeatureQueue, Fresh, ImageInput, Modality, ParamOptions, Params, QueueRows, TextInput, Tokens,
     Zoo, unit_rows,
 };
 use clip_train::{Batch, Beside, ObjectiveTables, Objectives, QueueConfig, RingQueue, StepOptions, back_propagate};
@@ -187,7 +187,7 @@ fn step(model: &DualEncoder, pairs: usize) -> Result<f64> {
         micro_batch: 0,
         seed: 0,
         step: 0,
-        compute: Kind::Float,
+        compute: Compute::F32,
         patch_dropout: 0.0,
     };
     seconds(1, || {

@@ -14,8 +14,8 @@ use std::time::Instant;
 use clip_core::serde_json::Map;
 use clip_core::{Error, Id, Result, TokenBatch};
 use clip_format::Families;
-use clip_nn::tch::{self, Device, Kind, Tensor};
-use clip_nn::{DualEncoder, ImageInput, ParamOptions, TextInput, Zoo, door, pad};
+use clip_nn::tch::{self, Device, Tensor};
+use clip_nn::{Compute, DualEncoder, ImageInput, ParamOptions, TextInput, Zoo, door, pad};
 use clip_train::{
     Batch, Beside, LayerDecay, NoDecay, ObjectiveTables, Objectives, Optimizer, OptimizerConfig, StepOptions,
     back_propagate, clip_gradients,
@@ -30,7 +30,7 @@ const WARM: usize = 32;
 struct Options {
     model: PathBuf,
     batch: PathBuf,
-    compute: Kind,
+    compute: Compute,
     steps: u64,
     /// 0: as many as the file holds.
     pairs: usize,
@@ -49,7 +49,7 @@ impl Options {
         let mut options = Self {
             model: path()?,
             batch: path()?,
-            compute: Kind::Float,
+            compute: Compute::F32,
             steps: 2,
             pairs: 0,
             micro_batch: 0,
@@ -58,8 +58,8 @@ impl Options {
             let value = words.next().ok_or_else(usage)?;
             let number = value.parse::<usize>();
             match (name.as_str(), value.as_str(), number) {
-                ("--dtype", "f32", _) => options.compute = Kind::Float,
-                ("--dtype", "bf16", _) => options.compute = Kind::BFloat16,
+                ("--dtype", "f32", _) => options.compute = Compute::F32,
+                ("--dtype", "bf16", _) => options.compute = Compute::Bf16,
                 ("--steps", _, Ok(steps)) => options.steps = steps as u64,
                 ("--pairs", _, Ok(pairs)) => options.pairs = pairs,
                 ("--micro-batch", _, Ok(pairs)) => options.micro_batch = pairs,

@@ -7,7 +7,7 @@
 
 use clip_nn::clip_core::Result;
 use clip_nn::layers::{
-    Activation, Dropout, Embedding, LayerNorm, Linear, Pooled, PostNormConfig, PostNormStack, Visible,
+    Activation, Dropout, Embedding, LayerNorm, Linear, Pooled, PostNormConfig, PostNormStack, Ragged, Visible,
 };
 use clip_nn::tch::{Kind, Tensor};
 use clip_nn::{Init, Params, Pass, TextBackbone, TextEncoder, Tokens, TowerOutput};
@@ -167,6 +167,12 @@ impl TextEncoder for Bert {
     }
 
     fn forward(&self, tokens: &Tokens, pass: Pass) -> TowerOutput {
+        if !pass.tokens
+            && self.config.pooling != BertPooling::Mean
+            && let Some(ragged) = Ragged::whole(&tokens.mask)
+        {
+            return self.forward_ragged(&tokens.ids, &ragged, pass);
+        }
         let (ids, mask) = trimmed(tokens, pass);
         let embedded = self.words.forward(&ids) + self.types.first(1) + self.positions.first(ids.size()[1]);
         let x = self.dropout.forward(&self.norm.forward(&embedded), pass);
@@ -181,11 +187,34 @@ impl TextEncoder for Bert {
         let one = (!pass.tokens).then_some(Pooled::First);
         let x = self.blocks.forward(x, visible, one, pass);
         let output = TowerOutput::from_stack(x, Pooled::First, pass);
-        let pooled = match &self.pooler {
-            Some(pooler) => pooler.forward(&output.pooled, pass).tanh(),
-            None => output.pooled,
-        };
-        TowerOutput { pooled, ..output }
+        TowerOutput {
+            pooled: self.pool(output.pooled, pass),
+            ..output
+        }
+    }
+}
+
+impl Bert {
+    /// The tokens alone, where none stands behind padding.
+    fn forward_ragged(&self, ids: &Tensor, ragged: &Ragged, pass: Pass) -> TowerOutput {
+        let positions = self.positions.forward(ragged.positions());
+        let embedded = self.words.forward(&ragged.pack(ids)) + self.types.first(1) + positions;
+        let x = self.dropout.forward(&self.norm.forward(&embedded), pass);
+        let pooled = Pooled::Own(ragged);
+        let x = self.blocks.forward(x, Visible::Own(ragged), Some(pooled), pass);
+        let output = TowerOutput::from_stack(x, pooled, pass);
+        TowerOutput {
+            pooled: self.pool(ragged.restore(&output.pooled), pass),
+            tokens: None,
+        }
+    }
+
+    /// Through the pooler, where there is one.
+    fn pool(&self, first: Tensor, pass: Pass) -> Tensor {
+        match &self.pooler {
+            Some(pooler) => pooler.forward(&first, pass).tanh(),
+            None => first,
+        }
     }
 }
 

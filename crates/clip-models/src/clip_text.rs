@@ -4,11 +4,11 @@
 //! x = tokens + positions        x = blocks(x), each token seeing itself and those before        pooled = final_norm(x[end])
 //! ```
 //!
-//! Since a token sees nothing behind it, columns behind the last end of a batch change nothing: the tower leaves them
-//! out, and needs no mask.
+//! Since a token sees nothing behind it, what stands behind a text's end changes nothing: the tower leaves it out, and
+//! needs no mask. On a CPU it works on the tokens alone, without padding.
 
 use clip_nn::clip_core::Result;
-use clip_nn::layers::{Activation, Embedding, LayerNorm, Pooled, PreNormConfig, PreNormStack, Visible};
+use clip_nn::layers::{Activation, Embedding, LayerNorm, Pooled, PreNormConfig, PreNormStack, Ragged, Visible};
 use clip_nn::tch::{Kind, Tensor};
 use clip_nn::{Init, Params, Pass, Role, TextBackbone, TextEncoder, Tokens, TowerOutput};
 use serde::{Deserialize, Serialize};
@@ -137,6 +137,19 @@ impl ClipText {
             ClipPooling::Eos => ids.eq(self.config.eos_token_id).to_kind(Kind::Int64).argmax(-1, false),
         }
     }
+
+    /// The tokens up to each text's end alone.
+    fn forward_ragged(&self, ids: &Tensor, ragged: &Ragged, pass: Pass) -> TowerOutput {
+        let positions = self.positions.index_select(0, ragged.positions());
+        let x = self.tokens.forward(&ragged.pack(ids)) + positions;
+        let pooled = Pooled::Own(ragged);
+        let x = self.blocks.forward(x, Visible::Own(ragged), pooled, pass);
+        let output = TowerOutput::from_stack(self.final_norm.forward(&x), pooled, pass);
+        TowerOutput {
+            pooled: ragged.restore(&output.pooled),
+            tokens: None,
+        }
+    }
 }
 
 impl TextEncoder for ClipText {
@@ -158,6 +171,11 @@ impl TextEncoder for ClipText {
 
     fn forward(&self, tokens: &Tokens, pass: Pass) -> TowerOutput {
         let ends = self.ends(&tokens.ids);
+        if !pass.tokens
+            && let Some(ragged) = Ragged::causal(&ends, tokens.ids.size()[1])
+        {
+            return self.forward_ragged(&tokens.ids, &ragged, pass);
+        }
         let all = tokens.ids.size()[1];
         let used = if pass.tokens || ends.numel() == 0 {
             all
@@ -228,6 +246,23 @@ mod tests {
         let short = run(&[18, 3, 19, 18, 19, 0]);
         let long = run(&[18, 3, 19, 0, 0, 0, 18, 19, 7, 7, 7, 7]);
         assert!((short - long).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn texts_without_padding_are_those_with_it() {
+        let tower = tower(small()).unwrap();
+        let ids = Tensor::from_slice(&[18i64, 3, 4, 5, 6, 19, 18, 19, 0, 0, 0, 0, 18, 3, 19, 0, 0, 0]).view([3, 6]);
+        let tokens = Tokens {
+            mask: ids.ne(0),
+            ids,
+        };
+        let whole = Pass {
+            tokens: true,
+            ..Pass::INFER
+        };
+        let (alone, padded) = (tower.forward(&tokens, Pass::INFER), tower.forward(&tokens, whole));
+        let difference = (alone.pooled - padded.pooled).abs().max().double_value(&[]);
+        assert!(difference < 1e-6, "{difference}");
     }
 
     #[test]

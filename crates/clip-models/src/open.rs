@@ -6,8 +6,8 @@ use std::sync::Arc;
 use clip_format::{Checkpoint, Families, pair_towers};
 use clip_nn::clip_core::{Error, Result};
 use clip_nn::layers::ProjectionConfig;
-use clip_nn::tch::{Device, Kind};
-use clip_nn::{DualEncoder, Fresh, ParamOptions, Params, Pipeline, Zoo};
+use clip_nn::tch::Device;
+use clip_nn::{Compute, DualEncoder, Fresh, ParamOptions, Params, Pipeline, Zoo};
 use serde_json::{Map, Value, json};
 
 use crate::source::{CheckpointWeights, JoinedWeights};
@@ -18,8 +18,8 @@ use crate::{CheckpointPreparation, CheckpointWriter};
 pub struct OpenOptions {
     /// Where it runs.
     pub device: Device,
-    /// What its linear layers compute in: [`Kind::Float`] or [`Kind::BFloat16`].
-    pub compute: Kind,
+    /// What its linear layers multiply in.
+    pub compute: Compute,
     /// Texts are cut at this many tokens; `None`: the config's number.
     pub context_length: Option<usize>,
 }
@@ -28,7 +28,7 @@ impl Default for OpenOptions {
     fn default() -> Self {
         Self {
             device: Device::Cpu,
-            compute: Kind::Float,
+            compute: Compute::F32,
             context_length: None,
         }
     }

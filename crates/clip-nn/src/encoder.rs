@@ -3,9 +3,9 @@
 use clip_core::Result;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use crate::Params;
+use crate::{Compute, Params};
 use crate::layers::Pooled;
 
 /// How a tower is run.
@@ -13,8 +13,8 @@ use crate::layers::Pooled;
 pub struct Pass {
     /// Dropout on, and whatever else only training does.
     pub train: bool,
-    /// The type that linear layers compute in; norms, softmax and sums stay in f32.
-    pub compute: Kind,
+    /// What linear layers multiply in; norms, softmax and sums stay in f32.
+    pub compute: Compute,
     /// Whether [`TowerOutput::tokens`] is wanted: without it the last block works for the pooled token alone.
     pub tokens: bool,
     /// The share of a picture's patches that training leaves out (Li et al., 2022), 0 to below 1;
@@ -26,7 +26,7 @@ impl Pass {
     /// Inference in f32, pooled features only.
     pub const INFER: Self = Self {
         train: false,
-        compute: Kind::Float,
+        compute: Compute::F32,
         tokens: false,
         patch_dropout: 0.0,
     };

@@ -3,6 +3,7 @@
 //! To add a backbone or an objective depend on this crate alone: it re-exports `clip_core`, `tch` and `serde`, so that
 //! versions cannot clash (`#[serde(crate = "clip_nn::serde")]` on your config).
 
+mod compute;
 mod door;
 mod dual;
 mod encoder;
@@ -16,6 +17,7 @@ mod queue;
 mod writer;
 mod zoo;
 
+pub use compute::Compute;
 pub use door::{door, quiet};
 pub use dual::{DualEncoder, Encoded, ImageInput, TextInput, unit_rows};
 pub use encoder::{ImageBackbone, ImageEncoder, Pass, TextBackbone, TextEncoder, Tokens, TowerOutput};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use clip_core::{Embedder, Embeddings, ImageTransform, ModelInfo, PixelBatch, Result, TokenBatch, Tokenizer};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
-use crate::{DualEncoder, ImageInput, Pass, TextInput, Tokens, door, unit_rows};
+use crate::{Compute, DualEncoder, ImageInput, Pass, TextInput, Tokens, door, unit_rows};
 
 /// What belongs to a model beside its weights, resolved on first use. `clip-models` implements it over a checkpoint.
 pub trait Preparation: Send {
@@ -29,8 +29,8 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Joins a model and what belongs to it. Linear layers compute in `compute`: [`Kind::Float`] or [`Kind::BFloat16`].
-    pub fn new(model: DualEncoder, preparation: Box<dyn Preparation>, device: Device, compute: Kind) -> Self {
+    /// Joins a model and what belongs to it. Linear layers multiply in `compute`.
+    pub fn new(model: DualEncoder, preparation: Box<dyn Preparation>, device: Device, compute: Compute) -> Self {
         let info = model.info();
         Self {
             model,

@@ -2,8 +2,7 @@
 
 use clip_core::{Embeddings, Error, Id, Metric, Result};
 use clip_index::{Figures, Options, Positives, rank_both};
-use clip_nn::DualEncoder;
-use clip_nn::tch::Kind;
+use clip_nn::{Compute, DualEncoder};
 use serde_json::{Map, Value};
 
 /// The pairs of an evaluation, embedded.
@@ -20,7 +19,7 @@ pub struct Embedded {
 /// Gives the pairs that a run is evaluated on.
 pub trait Evaluation {
     /// Embeds them with the model as it is now. Runs without gradients.
-    fn embed(&mut self, model: &DualEncoder, compute: Kind) -> Result<Embedded>;
+    fn embed(&mut self, model: &DualEncoder, compute: Compute) -> Result<Embedded>;
 
     /// What people see of a pair, by its row among those that were embedded last; `None` where there is nothing to see.
     fn shown(&mut self, row: usize) -> Result<Option<Shown>> {

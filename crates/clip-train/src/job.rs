@@ -75,7 +75,7 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
     };
     config.check()?;
     fit(&model, &config)?;
-    let compute = config.dtype.kind();
+    let compute = config.dtype.of_pass();
     let bad_rows = bad_rows(&config);
     let rejects = Arc::new(Mutex::new(Rejects::beside(run.path())));
     let views = Arc::new(Views::new(&config.augmentation, config.text_augmentation.open()?));
@@ -253,7 +253,7 @@ fn open_stores(
         if !locked(model.parameters(), tower) {
             return Ok(None);
         }
-        let id = tower_id(model, tower, &format!("{prepared}; {:?}", config.dtype.kind()))?;
+        let id = tower_id(model, tower, &format!("{prepared}; {:?}", config.dtype.of_pass()))?;
         let folder = folder.join(format!("{tower}-{id}"));
         // Both stores share what may be held in memory.
         let store = Store::open(folder, width as usize, config.cache.memory / 2, &mut notes)?;

@@ -38,5 +38,5 @@ pub fn measure(
         origins: Vec::new(),
     };
     let _guard = tch::no_grad_guard();
-    figures(&evaluation.embed(model, config.dtype.kind())?)
+    figures(&evaluation.embed(model, config.dtype.of_pass())?)
 }

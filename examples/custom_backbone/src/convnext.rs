@@ -166,9 +166,9 @@ impl Convolution {
     /// Multiplies in the pass's type (f32 or bf16) and gives f32, as `clip_nn::layers::Linear` does.
     fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        let (weight, bias) = (self.weight.to_kind(pass.compute), self.bias.to_kind(pass.compute));
+        let (weight, bias) = (self.weight.to_kind(pass.compute.kind()), self.bias.to_kind(pass.compute.kind()));
         x.permute([0, 3, 1, 2])
-            .to_kind(pass.compute)
+            .to_kind(pass.compute.kind())
             .conv2d(&weight, Some(&bias), stride, padding, [1, 1], self.groups)
             .to_kind(Kind::Float)
             .permute([0, 2, 3, 1])
@@ -327,7 +327,7 @@ impl ImageEncoder for ConvNext {
 mod tests {
     use super::*;
     use clip_nn::tch::{self, Device};
-    use clip_nn::{Fresh, ParamOptions, Parameters};
+    use clip_nn::{Compute, Fresh, ParamOptions, Parameters};
 
     // Weights and pixels are sines, as below; the goldens are those of timm 1.0.31, an implementation of its own:
     // model = timm.models.convnext.ConvNeXt(depths=(1, 1, 2, 1), dims=(16, 32, 64, 128), num_classes=0).eval(),
@@ -392,7 +392,7 @@ mod tests {
         let full = tower.forward(&pixels, Pass::INFER);
         assert!(full.tokens.is_none());
         let pass = Pass {
-            compute: Kind::BFloat16,
+            compute: Compute::Bf16,
             tokens: true,
             ..Pass::INFER
         };

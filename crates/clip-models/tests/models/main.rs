@@ -12,7 +12,7 @@ use clip_models::{Join, OpenOptions, join, load, open, register};
 use clip_nn::clip_core::{Embedder, Probability, Result};
 use clip_nn::layers::ProjectionConfig;
 use clip_nn::tch::{self, Device, Kind, Tensor};
-use clip_nn::{DualEncoder, Encoded, ImageInput, ModelWriter, ParamOptions, Pass, TextInput, Tokens, Zoo, unit_rows};
+use clip_nn::{Compute, DualEncoder, Encoded, ImageInput, ModelWriter, ParamOptions, Pass, TextInput, Tokens, Zoo, unit_rows};
 use safetensors::{Dtype, SafeTensors};
 
 /// Directories, and files that are named themselves.
@@ -163,7 +163,7 @@ fn bf16_is_near_and_its_inputs_stay_f32() {
         let reference = Reference::read(name);
         let loaded = load(fixture(name), &zoo, &families, ParamOptions::default(), None).unwrap();
         let pass = Pass {
-            compute: Kind::BFloat16,
+            compute: Compute::Bf16,
             ..Pass::INFER
         };
         for (raw, want) in [

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
     use crate::layers::Linear;
     use crate::layers::testing::wave;
-    use crate::{Fresh, Init, ParamOptions, Parameters, Params, Pass, Role};
+    use crate::{Compute, Fresh, Init, ParamOptions, Parameters, Params, Pass, Role};
     use tch::Device;
 
     const RANK: i64 = 2;
@@ -179,7 +179,7 @@ mod tests {
             );
             Tensor::cat(&flat, 0)
         };
-        let (whole, half) = (gradients(Kind::Float), gradients(Kind::BFloat16));
+        let (whole, half) = (gradients(Compute::F32), gradients(Compute::Bf16));
         let cosine = whole.dot(&half) / (whole.norm() * half.norm());
         assert!(cosine.double_value(&[]) > 0.999, "{cosine}");
         assert!(!parameters.iter().next().unwrap().tensor.grad().defined());

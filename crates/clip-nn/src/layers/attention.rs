@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Dropout, Linear};
+use super::{Dropout, Linear, Ragged};
 use crate::{Init, Params, Pass};
 
 /// Which tokens a token may look at.
@@ -14,6 +14,8 @@ pub enum Visible<'a> {
     Causal,
     /// Those where this mask `[batch, tokens]` (bool) is true.
     Keys(&'a Tensor),
+    /// Those of its own text that the text's kind lets it see; tokens are then rows `[rows, width]` without a batch.
+    Own(&'a Ragged),
 }
 
 /// Which token of a row is pooled.
@@ -23,10 +25,12 @@ pub enum Pooled<'a> {
     First,
     /// That of an index `[batch]` (i64).
     At(&'a Tensor),
+    /// Each text's, of rows without a batch.
+    Own(&'a Ragged),
 }
 
 impl Pooled<'_> {
-    /// The pooled tokens of `[batch, tokens, width]`: `[batch, 1, width]`.
+    /// The pooled tokens of `[batch, tokens, width]`, or of a ragged batch's `[rows, width]`: `[batch, 1, width]`.
     pub fn pick(self, x: &Tensor) -> Tensor {
         match self {
             Self::First => x.narrow(1, 0, 1),
@@ -34,6 +38,7 @@ impl Pooled<'_> {
                 let size = x.size();
                 x.gather(1, &index.view([-1, 1, 1]).expand([size[0], 1, size[2]], false), false)
             }
+            Self::Own(ragged) => x.index_select(0, ragged.pooled()).unsqueeze(1),
         }
     }
 }
@@ -90,33 +95,109 @@ impl Attention {
 
     /// Every token looks.
     pub fn forward(&self, x: &Tensor, visible: Visible<'_>, pass: Pass) -> Tensor {
-        let qkv = self.split(&self.qkv.forward(x, pass), 3);
-        let (mask, causal) = match visible {
-            Visible::All => (None, false),
-            Visible::Causal => (None, true),
-            Visible::Keys(mask) => (Some(mask.unsqueeze(1).unsqueeze(1)), false),
-        };
-        self.attend(&qkv[0], &qkv[1], &qkv[2], mask.as_ref(), causal, pass)
+        self.put_out(self.look(x, visible, pass), pass)
+    }
+
+    /// What every token saw, added to `other`.
+    pub fn forward_added(&self, x: &Tensor, other: &Tensor, visible: Visible<'_>, pass: Pass) -> Tensor {
+        self.put_out_added(self.look(x, visible, pass), other, pass)
     }
 
     /// The pooled token alone looks: `[batch, 1, width]`, equal to that token of [`forward`](Self::forward). Keys and
     /// values are still of all tokens.
     pub fn forward_pooled(&self, x: &Tensor, visible: Visible<'_>, pooled: Pooled<'_>, pass: Pass) -> Tensor {
+        self.put_out(self.look_pooled(x, visible, pooled, pass), pass)
+    }
+
+    /// What the pooled token saw, added to `other` `[batch, 1, width]`.
+    pub fn forward_pooled_added(
+        &self,
+        x: &Tensor,
+        other: &Tensor,
+        visible: Visible<'_>,
+        pooled: Pooled<'_>,
+        pass: Pass,
+    ) -> Tensor {
+        self.put_out_added(self.look_pooled(x, visible, pooled, pass), other, pass)
+    }
+
+    /// Through the matrix behind the heads, where there is one.
+    fn put_out(&self, seen: Tensor, pass: Pass) -> Tensor {
+        match &self.out {
+            Some(out) => out.forward(&seen, pass),
+            None => seen,
+        }
+    }
+
+    fn put_out_added(&self, seen: Tensor, other: &Tensor, pass: Pass) -> Tensor {
+        match &self.out {
+            Some(out) => out.forward_added(&seen, other, pass),
+            None => other + seen,
+        }
+    }
+
+    /// `[batch, tokens, width]`, before the matrix `out`.
+    fn look(&self, x: &Tensor, visible: Visible<'_>, pass: Pass) -> Tensor {
+        let qkv = self.qkv.forward(x, pass);
+        let (mask, causal) = match visible {
+            Visible::All => (None, false),
+            Visible::Causal => (None, true),
+            Visible::Keys(mask) => (Some(mask.unsqueeze(1).unsqueeze(1)), false),
+            Visible::Own(ragged) => return self.look_in_groups(&qkv, ragged, pass),
+        };
+        let qkv = self.split(&qkv, 3);
+        self.attend(&qkv[0], &qkv[1], &qkv[2], mask.as_ref(), causal, pass)
+    }
+
+    fn look_pooled(&self, x: &Tensor, visible: Visible<'_>, pooled: Pooled<'_>, pass: Pass) -> Tensor {
         let query = self.split(&self.qkv.forward_rows(&pooled.pick(x), 0..self.width, pass), 1);
-        let others = self.split(&self.qkv.forward_rows(x, self.width..3 * self.width, pass), 2);
+        let others = self.qkv.forward_rows(x, self.width..3 * self.width, pass);
         let mask = match (visible, pooled) {
+            (Visible::Own(ragged), _) => return self.look_pooled_in_groups(&query[0], &others, ragged, pass),
             (Visible::All, _) => None,
             (Visible::Keys(mask), _) => Some(mask.unsqueeze(1).unsqueeze(1)),
             (Visible::Causal, pooled) => {
                 let positions = Tensor::arange(x.size()[1], (Kind::Int64, x.device()));
                 let seen = match pooled {
-                    Pooled::First => positions.eq(0).unsqueeze(0),
                     Pooled::At(index) => positions.unsqueeze(0).le_tensor(&index.unsqueeze(1)),
+                    Pooled::First | Pooled::Own(_) => positions.eq(0).unsqueeze(0),
                 };
                 Some(seen.unsqueeze(1).unsqueeze(1))
             }
         };
+        let others = self.split(&others, 2);
         self.attend(&query[0], &others[0], &others[1], mask.as_ref(), false, pass)
+    }
+
+    /// `[rows, width]` from `[rows, 3 width]`, texts of one length at a time.
+    fn look_in_groups(&self, qkv: &Tensor, ragged: &Ragged, pass: Pass) -> Tensor {
+        let seen: Vec<Tensor> = ragged
+            .cut(qkv)
+            .iter()
+            .zip(ragged.groups())
+            .map(|(rows, group)| {
+                let qkv = self.split(&rows.view([group.texts, group.tokens, -1]), 3);
+                let seen = self.attend(&qkv[0], &qkv[1], &qkv[2], None, ragged.is_causal(), pass);
+                seen.flatten(0, 1)
+            })
+            .collect();
+        Tensor::cat(&seen, 0)
+    }
+
+    /// `[batch, 1, width]` from queries `[batch, heads, 1, width of a head]` and `[rows, 2 width]`. The pooled token sees
+    /// its whole text: it is the last where texts are causal.
+    fn look_pooled_in_groups(&self, query: &Tensor, others: &Tensor, ragged: &Ragged, pass: Pass) -> Tensor {
+        let seen: Vec<Tensor> = ragged
+            .cut(others)
+            .iter()
+            .zip(ragged.cut_texts(query))
+            .zip(ragged.groups())
+            .map(|((rows, query), group)| {
+                let others = self.split(&rows.view([group.texts, group.tokens, -1]), 2);
+                self.attend(&query, &others[0], &others[1], None, false, pass)
+            })
+            .collect();
+        Tensor::cat(&seen, 0)
     }
 
     /// `[batch, tokens, parts width]` as parts of `[batch, heads, tokens, width of a head]`.
@@ -127,14 +208,11 @@ impl Attention {
             .unbind(0)
     }
 
+    /// `[batch, tokens, width]`.
     fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool, pass: Pass) -> Tensor {
         let share = self.dropout.share(pass);
         let heads = Tensor::scaled_dot_product_attention(q, k, v, mask, share, causal, None, false);
-        let joined = heads.transpose(1, 2).flatten(2, 3);
-        match &self.out {
-            Some(out) => out.forward(&joined, pass),
-            None => joined,
-        }
+        heads.transpose(1, 2).flatten(2, 3)
     }
 }
 

@@ -64,7 +64,7 @@ impl Conv {
 
     /// Pictures or feature maps, f32.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
-        let weight = self.weight.to_kind(pass.compute);
+        let weight = self.weight.to_kind(pass.compute.kind());
         self.convolve(x, &weight, None).to_kind(Kind::Float)
     }
 

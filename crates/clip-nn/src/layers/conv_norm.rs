@@ -51,14 +51,14 @@ impl ConvNorm {
         let tensors = self.norm.tensors();
         let parts = || tensors.into_iter().chain([&kernel]);
         if parts().any(Tensor::requires_grad) {
-            let (weight, bias) = self.fold(&kernel, pass.compute);
+            let (weight, bias) = self.fold(&kernel, pass.compute.kind());
             return self.conv.convolve(x, &weight, Some(&bias));
         }
         let versions: Vec<i64> = parts().map(Tensor::internal_version).collect();
         let mut folded = self.folded.borrow_mut();
-        let fresh = |folded: &Folded| folded.versions == versions && folded.weight.kind() == pass.compute;
+        let fresh = |folded: &Folded| folded.versions == versions && folded.weight.kind() == pass.compute.kind();
         if !folded.as_ref().is_some_and(fresh) {
-            let (weight, bias) = self.fold(&kernel, pass.compute);
+            let (weight, bias) = self.fold(&kernel, pass.compute.kind());
             *folded = Some(Folded { versions, weight, bias });
         }
         match &*folded {
@@ -77,6 +77,7 @@ impl ConvNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Compute;
     use crate::layers::Padding;
     use crate::layers::testing::{built, values, wave};
 
@@ -136,7 +137,7 @@ mod tests {
         assert!(difference(&after, &apart) < 1e-5);
         assert!(difference(&after, &before) > 1e-3);
         let bf16 = Pass {
-            compute: Kind::BFloat16,
+            compute: Compute::Bf16,
             ..Pass::INFER
         };
         assert_eq!(layer.forward(&x, bf16).kind(), Kind::BFloat16);

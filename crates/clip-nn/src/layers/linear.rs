@@ -1,22 +1,27 @@
-//! `y = x Wᵀ + b`, and an adapter's share: the one place where matrices are cast, and where packed and quantised ones will stand.
+//! `y = x Wᵀ + b`, and an adapter's share: the one place where matrices are cast and laid out.
 
 use std::ops::Range;
 
+use clip_torch::{PackedMatrix, Post};
 use tch::{Kind, Tensor};
 
+use super::Activation;
 use super::adapter::Adapter;
-use super::weight::Weight;
+use super::layout::{self, Form, Layouts};
+use super::weight::{Weight, matrix};
 use crate::{Init, Params, Pass, Role};
 
 /// A linear layer `[.., input] -> [.., output]`.
 ///
-/// It multiplies in the pass's [`compute`](Pass::compute) type over f32 master weights and returns f32, so that norms,
-/// softmax and sums around it stay in f32: the arithmetic of PyTorch's autocast.
+/// It multiplies as the pass's [`compute`](Pass::compute) says over f32 master weights and returns f32, so that norms,
+/// softmax and sums around it stay in f32: the arithmetic of PyTorch's autocast. Outside training, on a CPU, a matrix that
+/// collects no gradient is laid out once for oneDNN, and what stands behind the product is applied with it.
 #[derive(Debug)]
 pub struct Linear {
     weight: Weight,
     bias: Option<Weight>,
     adapter: Option<Adapter>,
+    layouts: Layouts,
 }
 
 impl Linear {
@@ -47,36 +52,120 @@ impl Linear {
             weight: Weight::new(weight),
             bias: bias.map(Weight::new),
             adapter: None,
+            layouts: Layouts::default(),
         }
     }
 
     /// `[.., input] -> [.., output]`, f32.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
-        self.multiply(x, None, pass.compute).to_kind(Kind::Float)
-    }
-
-    /// `[.., input] -> [.., output]` in the pass's type: for an activation and another linear layer behind it.
-    pub(crate) fn forward_lowered(&self, x: &Tensor, pass: Pass) -> Tensor {
-        self.multiply(x, None, pass.compute).to_kind(pass.compute)
+        self.forward_in_kind(x, pass).to_kind(Kind::Float)
     }
 
     /// The outputs of `rows` alone: `[.., input] -> [.., rows]`.
     pub fn forward_rows(&self, x: &Tensor, rows: Range<i64>, pass: Pass) -> Tensor {
-        self.multiply(x, Some(&rows), pass.compute).to_kind(Kind::Float)
+        let form = Form {
+            rows: Some(rows.clone()),
+            ..Form::plain(pass.compute.kind())
+        };
+        let y = self.laid_out(x, form, pass, |matrix, x| matrix.multiply(x, Post::None));
+        y.unwrap_or_else(|| self.multiply(x, Some(&rows), pass))
+            .to_kind(Kind::Float)
     }
 
-    /// In the type of `kind`, or f32 where an adapter adds its share.
-    fn multiply(&self, x: &Tensor, rows: Option<&Range<i64>>, kind: Kind) -> Tensor {
+    /// `x Wᵀ + bias + other`, f32: what a block adds to its stream `other` `[.., output]`.
+    pub fn forward_added(&self, x: &Tensor, other: &Tensor, pass: Pass) -> Tensor {
+        self.forward_scaled(x, 1.0, Some(other), pass)
+    }
+
+    /// `activation(x Wᵀ + bias)` for another linear layer behind it, in the type of values between layers: `factor` times
+    /// it, where `next`, which is then given the factor to divide by, makes the product cheaper so.
+    pub(crate) fn forward_activated(&self, x: &Tensor, activation: Activation, next: &Self, pass: Pass) -> (Tensor, f64) {
+        if let Some((factor, post)) = layout::post(activation)
+            && next.lays_out(pass)
+        {
+            let form = Form {
+                factors: [factor; 2],
+                ..Form::plain(pass.compute.kind())
+            };
+            if let Some(y) = self.laid_out(x, form, pass, |matrix, x| matrix.multiply(x, post)) {
+                return (y, factor);
+            }
+        }
+        (activation.forward(&self.forward_in_kind(x, pass)), 1.0)
+    }
+
+    /// `(x / factor) Wᵀ + bias`, and `other` added, f32.
+    pub(crate) fn forward_scaled(&self, x: &Tensor, factor: f64, other: Option<&Tensor>, pass: Pass) -> Tensor {
+        let kind = pass.compute.kind();
+        let form = Form {
+            factors: [1.0 / factor, 1.0],
+            ..Form::plain(kind)
+        };
+        // The operator adds what is of the product's type; another is added behind it, without a cast of its own.
+        let fused = other.filter(|other| kind == Kind::Float && !other.requires_grad());
+        let y = self.laid_out(x, form, pass, |matrix, x| match fused {
+            Some(other) => matrix.multiply_add(x, other),
+            None => matrix.multiply(x, Post::None),
+        });
+        match (y, other) {
+            (Some(y), Some(_)) if fused.is_some() => y,
+            (Some(y), Some(other)) => other + y,
+            (Some(y), None) => y.to_kind(Kind::Float),
+            (None, other) => {
+                let y = if factor == 1.0 {
+                    self.multiply(x, None, pass)
+                } else {
+                    self.multiply(&(x / factor), None, pass)
+                };
+                match other {
+                    Some(other) => other + y,
+                    None => y.to_kind(Kind::Float),
+                }
+            }
+        }
+    }
+
+    /// In the type of values between layers, or f32 where an adapter adds its share.
+    fn forward_in_kind(&self, x: &Tensor, pass: Pass) -> Tensor {
+        let form = Form::plain(pass.compute.kind());
+        let y = self.laid_out(x, form, pass, |matrix, x| matrix.multiply(x, Post::None));
+        y.unwrap_or_else(|| self.multiply(x, None, pass))
+    }
+
+    /// Whether its matrix may be laid out in such a pass: nothing trains it, and nothing trains through it.
+    fn lays_out(&self, pass: Pass) -> bool {
+        let bias = self.bias.as_ref().is_some_and(Weight::is_trained);
+        !pass.train
+            && self.adapter.is_none()
+            && !self.weight.is_trained()
+            && !bias
+            && Layouts::available(pass.compute.kind(), self.weight.device())
+    }
+
+    /// A product with the laid-out matrix; `None` where the plain operators are to do it.
+    fn laid_out(
+        &self,
+        x: &Tensor,
+        form: Form,
+        pass: Pass,
+        multiply: impl FnOnce(&PackedMatrix, &Tensor) -> clip_torch::Result<Tensor>,
+    ) -> Option<Tensor> {
+        if x.requires_grad() || !self.lays_out(pass) {
+            return None;
+        }
+        let x = x.to_kind(form.kind);
+        let product = |matrix: &PackedMatrix| multiply(matrix, &x);
+        self.layouts.product(form, &self.weight, self.bias.as_ref(), product)
+    }
+
+    /// By libtorch's plain operator, in the type of values between layers, or f32 where an adapter adds its share.
+    fn multiply(&self, x: &Tensor, rows: Option<&Range<i64>>, pass: Pass) -> Tensor {
+        let kind = pass.compute.kind();
         let cut = |tensor: Tensor| match rows {
             Some(rows) => tensor.narrow(0, rows.start, rows.end - rows.start),
             None => tensor,
         };
-        let weight = self.weight.to_kind(kind);
-        let weight = if weight.dim() > 2 {
-            weight.flatten(1, -1)
-        } else {
-            weight
-        };
+        let weight = matrix(self.weight.to_kind(kind));
         let bias = self.bias.as_ref().map(|bias| cut(bias.to_kind(kind)));
         let x = x.to_kind(kind);
         let y = x.linear(&cut(weight), bias.as_ref());
@@ -90,6 +179,7 @@ impl Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Compute;
     use crate::layers::testing::{assert_close, built, wave};
 
     // import torch
@@ -112,7 +202,7 @@ mod tests {
     fn bf16_returns_f32_and_gradients_reach_the_master() {
         let (linear, parameters) = built(|params| Linear::new(params, [3, 4], Init::Constant(0.0)));
         let pass = Pass {
-            compute: Kind::BFloat16,
+            compute: Compute::Bf16,
             ..Pass::TRAIN
         };
         let y = linear.forward(&wave(0.3, &[2, 3]), pass);

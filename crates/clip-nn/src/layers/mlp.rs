@@ -32,17 +32,27 @@ impl Mlp {
         }
     }
 
-    /// Any leading dimensions. The activation stays in the pass's type, as under PyTorch's autocast: half the memory
-    /// between the two layers, and no casts.
+    /// Any leading dimensions. The activation stays in the type of values between layers, as under PyTorch's autocast: in
+    /// bf16 half the memory, and no casts.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
-        let hidden = self.activation.forward(&self.fc1.forward_lowered(x, pass));
-        self.fc2.forward(&hidden, pass)
+        self.apply(x, None, pass)
+    }
+
+    /// What it makes of `x`, added to `other`.
+    pub fn forward_added(&self, x: &Tensor, other: &Tensor, pass: Pass) -> Tensor {
+        self.apply(x, Some(other), pass)
+    }
+
+    fn apply(&self, x: &Tensor, other: Option<&Tensor>, pass: Pass) -> Tensor {
+        let (hidden, factor) = self.fc1.forward_activated(x, self.activation, &self.fc2, pass);
+        self.fc2.forward_scaled(&hidden, factor, other, pass)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Compute;
     use crate::layers::testing::{assert_close, built, wave};
     use tch::Kind;
 
@@ -65,7 +75,7 @@ mod tests {
         let init = MlpInit { fc1: zero, fc2: zero };
         let (mlp, parameters) = built(|params| Mlp::new(params, [3, 5], Activation::Gelu, init));
         let pass = Pass {
-            compute: Kind::BFloat16,
+            compute: Compute::Bf16,
             ..Pass::TRAIN
         };
         let y = mlp.forward(&wave(0.3, &[2, 3]), pass);

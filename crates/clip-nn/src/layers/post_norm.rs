@@ -58,17 +58,25 @@ impl PostNormBlock {
 
     /// All tokens.
     pub fn forward(&self, x: &Tensor, visible: Visible<'_>, pass: Pass) -> Tensor {
-        self.finish(x, &self.attention.forward(x, visible, pass), pass)
+        if self.dropout.share(pass) == 0.0 {
+            return self.finish(&self.attention.forward_added(x, x, visible, pass), pass);
+        }
+        let attended = self.attention.forward(x, visible, pass);
+        self.finish(&(x + self.dropout.forward(&attended, pass)), pass)
     }
 
     /// The pooled token of [`forward`](Self::forward) alone, `[batch, 1, width]`, for about a third of the work.
     pub fn forward_pooled(&self, x: &Tensor, visible: Visible<'_>, pooled: Pooled<'_>, pass: Pass) -> Tensor {
         let attended = self.attention.forward_pooled(x, visible, pooled, pass);
-        self.finish(&pooled.pick(x), &attended, pass)
+        self.finish(&(pooled.pick(x) + self.dropout.forward(&attended, pass)), pass)
     }
 
-    fn finish(&self, x: &Tensor, attended: &Tensor, pass: Pass) -> Tensor {
-        let x = self.attention_norm.forward(&(x + self.dropout.forward(attended, pass)));
+    /// From the sum of the stream and what attention saw.
+    fn finish(&self, sum: &Tensor, pass: Pass) -> Tensor {
+        let x = self.attention_norm.forward(sum);
+        if self.dropout.share(pass) == 0.0 {
+            return self.norm.forward(&self.mlp.forward_added(&x, &x, pass));
+        }
         let worked = self.dropout.forward(&self.mlp.forward(&x, pass), pass);
         self.norm.forward(&(&x + worked))
     }

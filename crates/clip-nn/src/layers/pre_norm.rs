@@ -54,17 +54,17 @@ impl PreNormBlock {
         }
     }
 
-    /// All tokens.
+    /// All tokens: of a batch, or of a ragged batch's `[rows, width]`.
     pub fn forward(&self, x: &Tensor, visible: Visible<'_>, pass: Pass) -> Tensor {
-        let x = x + self.attention.forward(&self.norm1.forward(x), visible, pass);
-        &x + self.mlp.forward(&self.norm2.forward(&x), pass)
+        let x = self.attention.forward_added(&self.norm1.forward(x), x, visible, pass);
+        self.mlp.forward_added(&self.norm2.forward(&x), &x, pass)
     }
 
     /// The pooled token of [`forward`](Self::forward) alone, `[batch, 1, width]`, for about a third of the work.
     pub fn forward_pooled(&self, x: &Tensor, visible: Visible<'_>, pooled: Pooled<'_>, pass: Pass) -> Tensor {
         let normed = self.norm1.forward(x);
-        let x = pooled.pick(x) + self.attention.forward_pooled(&normed, visible, pooled, pass);
-        &x + self.mlp.forward(&self.norm2.forward(&x), pass)
+        let x = self.attention.forward_pooled_added(&normed, &pooled.pick(x), visible, pooled, pass);
+        self.mlp.forward_added(&self.norm2.forward(&x), &x, pass)
     }
 }
 

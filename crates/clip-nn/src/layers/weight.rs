@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A matrix, a kernel or a bias. The f32 tensor is the master: training changes it, and gradients flow to it through the
 /// cast. A weight that collects no gradient is cast once.
@@ -19,6 +19,26 @@ impl Weight {
             master,
             lowered: RefCell::new(None),
         }
+    }
+
+    /// Whether training changes it.
+    pub(crate) fn is_trained(&self) -> bool {
+        self.master.requires_grad()
+    }
+
+    /// Counts in-place changes.
+    pub(crate) fn version(&self) -> i64 {
+        self.master.internal_version()
+    }
+
+    /// The device it is on.
+    pub(crate) fn device(&self) -> Device {
+        self.master.device()
+    }
+
+    /// f32, as `[output, the rest]`.
+    pub(crate) fn matrix(&self) -> Tensor {
+        matrix(self.master.shallow_clone())
     }
 
     /// The weight in a type; f32 is the master itself.
@@ -42,10 +62,14 @@ impl Weight {
     }
 }
 
+/// A weight of any dimensions as `[output, the rest]`.
+pub(crate) fn matrix(weight: Tensor) -> Tensor {
+    if weight.dim() > 2 { weight.flatten(1, -1) } else { weight }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     #[test]
     fn an_in_place_change_reaches_the_copy() {

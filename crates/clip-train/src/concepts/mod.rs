@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use clip_core::{Concept, Error, Id, Result};
-use clip_nn::tch::{self, Kind, Tensor};
-use clip_nn::{BankNeeds, ConceptBank, DualEncoder, Pass, State, TextInput, door};
+use clip_nn::tch::{self, Tensor};
+use clip_nn::{BankNeeds, Compute, ConceptBank, DualEncoder, Pass, State, TextInput, door};
 use serde_json::{Value, json};
 
 use self::bank::Bank;
@@ -69,7 +69,7 @@ impl Concepts {
     }
 
     /// What the text tower takes for some concepts, a row each.
-    pub(crate) fn input(&mut self, ids: &[Id], model: &DualEncoder, compute: Kind) -> Result<TextInput> {
+    pub(crate) fn input(&mut self, ids: &[Id], model: &DualEncoder, compute: Compute) -> Result<TextInput> {
         let names = ids.iter().map(|id| self.name(*id)).collect::<Result<Vec<_>>>()?;
         if !locked(model.parameters(), "text") {
             return self.reader.read(&names);
@@ -103,7 +103,7 @@ impl Concepts {
         needs: BankNeeds,
         live: &[Id],
         model: &DualEncoder,
-        compute: Kind,
+        compute: Compute,
         step: u64,
     ) -> Result<()> {
         if !step.is_multiple_of(needs.every.max(1)) {

@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use clip_core::{Error, Result};
 use clip_nn::Zoo;
 use clip_nn::layers::ProjectionConfig;
-use clip_nn::tch::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -37,10 +36,10 @@ pub use teacher::TeacherConfig;
 pub use texts::TextAugmentation;
 pub(crate) use write::HEADER;
 
-/// The type that linear layers compute in.
+/// What a run's linear layers multiply in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Compute {
+pub enum Precision {
     /// 32-bit floats.
     #[default]
     F32,
@@ -48,12 +47,12 @@ pub enum Compute {
     Bf16,
 }
 
-impl Compute {
-    /// As libtorch calls it.
-    pub(crate) fn kind(self) -> Kind {
+impl Precision {
+    /// As a model's pass takes it.
+    pub(crate) fn of_pass(self) -> clip_nn::Compute {
         match self {
-            Self::F32 => Kind::Float,
-            Self::Bf16 => Kind::BFloat16,
+            Self::F32 => clip_nn::Compute::F32,
+            Self::Bf16 => clip_nn::Compute::Bf16,
         }
     }
 }
@@ -209,7 +208,7 @@ pub struct RunConfig {
     /// The share of batches that do, if `batch_by` is given.
     pub batch_by_share: f64,
     /// The type that linear layers compute in.
-    pub dtype: Compute,
+    pub dtype: Precision,
     /// The most tokens a text may have; the model's own if not given.
     pub context_length: Option<usize>,
     /// Steps between lines of metrics.jsonl.
@@ -289,7 +288,7 @@ impl Default for RunConfig {
             unique_by: None,
             batch_by: None,
             batch_by_share: 0.5,
-            dtype: Compute::F32,
+            dtype: Precision::F32,
             context_length: None,
             log_every: 1,
             checkpoint_every: Every::Epoch,

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use clip_core::{Pair, PairTable, Result};
 use clip_data::{BadRows, Loader, Prepare, ordered};
 use clip_nn::door;
-use clip_nn::tch::{self, Kind};
-use clip_nn::{DualEncoder, Zoo};
+use clip_nn::tch;
+use clip_nn::{Compute, DualEncoder, Zoo};
 
 use super::Reading;
 use super::collate::{Shapes, images, texts};
@@ -36,7 +36,7 @@ pub(crate) struct Fill<'a> {
     pub(crate) captions: &'a Captions,
     /// Rows computed at once by each thread.
     pub(crate) batch: usize,
-    pub(crate) compute: Kind,
+    pub(crate) compute: Compute,
     pub(crate) bad_rows: BadRows,
 }
 
@@ -235,7 +235,7 @@ impl Written {
 /// A batch's keys and features, and whether they are of pictures.
 type Computed = (Vec<ContentId>, Vec<f32>, bool);
 
-fn embed(model: &DualEncoder, work: &Work, shapes: Shapes, compute: Kind) -> Result<Computed> {
+fn embed(model: &DualEncoder, work: &Work, shapes: Shapes, compute: Compute) -> Result<Computed> {
     let (keys, features, pictures) = match work {
         Work::Images(entries) => {
             let input = images(entries.iter().map(|(_, row)| row), shapes)?;

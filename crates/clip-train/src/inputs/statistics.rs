@@ -6,7 +6,7 @@ use clip_core::{Error, PairTable, Result};
 use clip_data::BadRows;
 use clip_nn::layers::Projection;
 use clip_nn::tch::{Kind, Tensor};
-use clip_nn::{DualEncoder, door};
+use clip_nn::{Compute, DualEncoder, door};
 
 use super::Reading;
 use super::choice::Purpose;
@@ -75,7 +75,7 @@ pub(crate) fn standardise(
     reading: &Reading,
     stores: &Stores,
     batch_size: usize,
-    compute: Kind,
+    compute: Compute,
     bad_rows: BadRows,
 ) -> Result<Vec<&'static str>> {
     let images = waits(model, model.image_projection(), "image_projection")?;

@@ -4,8 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use clip_core::{Embeddings, Error, Origin, Pair, PairTable, Result};
 use clip_data::{BadRows, Rejects, thumbnail};
-use clip_nn::DualEncoder;
-use clip_nn::tch::Kind;
+use clip_nn::{Compute, DualEncoder};
 
 use super::Reading;
 use super::choice::Purpose;
@@ -44,7 +43,7 @@ impl ValidTable {
 }
 
 impl Evaluation for ValidTable {
-    fn embed(&mut self, model: &DualEncoder, compute: Kind) -> Result<Embedded> {
+    fn embed(&mut self, model: &DualEncoder, compute: Compute) -> Result<Embedded> {
         let prepare = PrepareInputs {
             reading: self.reading.clone(),
             stores: self.stores.clone(),

@@ -10,9 +10,9 @@
 mod block;
 
 use clip_core::{Error, Id, Result};
-use clip_nn::tch::{Kind, Tensor};
+use clip_nn::tch::Tensor;
 use clip_nn::{
-    ConceptBank, ConceptTexts, Context, DualEncoder, FeatureQueue, Features, MaskedText, TeacherFeatures, TextInput,
+    Compute, ConceptBank, ConceptTexts, Context, DualEncoder, FeatureQueue, Features, MaskedText, TeacherFeatures, TextInput,
     View, door,
 };
 
@@ -31,7 +31,7 @@ pub struct StepOptions {
     /// Steps done before.
     pub step: u64,
     /// The type that linear layers compute in.
-    pub compute: Kind,
+    pub compute: Compute,
     /// The share of a picture's patches that is left out.
     pub patch_dropout: f64,
 }

@@ -313,7 +313,7 @@ impl Trainer {
             micro_batch: self.config.micro_batch,
             seed: self.config.seed,
             step: self.state.step,
-            compute: self.config.dtype.kind(),
+            compute: self.config.dtype.of_pass(),
             patch_dropout: self.config.patch_dropout,
         };
         self.optimizer.clear_gradients()?;

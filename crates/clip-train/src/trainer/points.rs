@@ -67,7 +67,7 @@ impl Trainer {
 
     /// Evaluates, and says whether it was the best so far.
     fn evaluate(&mut self) -> Result<bool> {
-        let compute = self.config.dtype.kind();
+        let compute = self.config.dtype.of_pass();
         let Some(evaluation) = &mut self.evaluation else {
             return Ok(false);
         };
@@ -113,7 +113,7 @@ impl Trainer {
 
     /// Evaluates the initial model, where the report shows what it finds.
     pub(super) fn look_before(&mut self) -> Result<()> {
-        let compute = self.config.dtype.kind();
+        let compute = self.config.dtype.of_pass();
         let (Some(report), Some(evaluation)) = (&mut self.report, &mut self.evaluation) else {
             return Ok(());
         };

@@ -1,6 +1,6 @@
 //! The one gradient path.
 
-use clip_nn::DualEncoder;
+use clip_nn::{Compute, DualEncoder};
 use clip_nn::clip_core::Id;
 use clip_nn::tch::{Kind, Tensor};
 use clip_train::{Batch, Beside, ObjectiveTables, Objectives, StepOptions, back_propagate};
@@ -32,7 +32,7 @@ pub(crate) fn options(micro_batch: usize) -> StepOptions {
         micro_batch,
         seed: 3,
         step: 17,
-        compute: Kind::Float,
+        compute: Compute::F32,
         patch_dropout: 0.0,
     }
 }

@@ -1,6 +1,6 @@
 //! How the towers are run in a step: patches left out, types.
 
-use clip_nn::DualEncoder;
+use clip_nn::{Compute, DualEncoder};
 use clip_nn::tch::{Kind, Tensor};
 use clip_train::{Every, Existing, RunConfig, RunDir, StepOptions, Trainer};
 
@@ -58,7 +58,7 @@ fn bf16_points_where_f32_does() {
     };
     let (full, wanted) = all(Kind::Float, 0);
     for micro_batch in [0, 4] {
-        let (half, got) = all(Kind::BFloat16, micro_batch);
+        let (half, got) = all(Compute::Bf16, micro_batch);
         assert!(
             (half - full).abs() < 0.02 * full.abs() && half != full,
             "{half} and {full}"
@@ -103,7 +103,7 @@ fn a_run_that_leaves_patches_out_learns() {
 #[test]
 fn a_run_in_bf16_learns() {
     let bf16 = RunConfig {
-        dtype: clip_train::Compute::Bf16,
+        dtype: clip_train::Precision::Bf16,
         patch_dropout: 0.0,
         ..config()
     };

@@ -8,7 +8,7 @@ use clip_nn::clip_core::{Error, Event, Id, Observer, Position, Result};
 use clip_nn::serde::{Deserialize, Serialize};
 use clip_nn::tch::{self, Device, Kind, Tensor};
 use clip_nn::{
-    DualEncoder, Fresh, ImageBackbone, ImageEncoder, ImageInput, Init, Lora, ModelWriter, ParamOptions, Params, Pass,
+    Compute, DualEncoder, Fresh, ImageBackbone, ImageEncoder, ImageInput, Init, Lora, ModelWriter, ParamOptions, Params, Pass,
     Role, TextBackbone, TextEncoder, TextInput, Tokens, TowerOutput, WeightSource, Zoo,
 };
 use clip_train::{Batch, BatchSource, BatchStream, Embedded, Evaluation, Parts, RunConfig, RunDir};
@@ -334,7 +334,7 @@ impl BatchStream for Stream {
 }
 
 impl Evaluation for Pairs {
-    fn embed(&mut self, model: &DualEncoder, compute: Kind) -> Result<Embedded> {
+    fn embed(&mut self, model: &DualEncoder, compute: Compute) -> Result<Embedded> {
         let pass = Pass { compute, ..Pass::INFER };
         let all: Vec<i64> = (0..self.rows).collect();
         let batch = self.rows(&all);

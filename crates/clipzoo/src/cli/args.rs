@@ -8,7 +8,7 @@ use clip_core::{Error, PairTable, Result};
 use clip_data::{BadRows, Columns, Format, Roles, Schema, Table, TableOptions};
 use clip_models::OpenOptions;
 use clip_nn::Pipeline;
-use clip_nn::tch::{self, Device, Kind};
+use clip_nn::tch::{self, Device};
 
 use super::Cli;
 use super::failure::{Failure, Outcome, usage, writeln_stderr};
@@ -75,11 +75,11 @@ impl Compute {
         }
     }
 
-    /// The type that linear layers compute in.
-    pub(crate) fn kind(&self) -> Outcome<Kind> {
+    /// What linear layers multiply in.
+    pub(crate) fn of_pass(&self) -> Outcome<clip_nn::Compute> {
         match self.dtype {
-            Dtype::F32 | Dtype::Auto => Ok(Kind::Float),
-            Dtype::Bf16 => Ok(Kind::BFloat16),
+            Dtype::F32 | Dtype::Auto => Ok(clip_nn::Compute::F32),
+            Dtype::Bf16 => Ok(clip_nn::Compute::Bf16),
             Dtype::Int8 => usage("--dtype int8 is not there yet", "use f32 or bf16"),
         }
     }
@@ -136,7 +136,7 @@ impl Model {
         refuse_hub(&self.model.to_string_lossy())?;
         let options = OpenOptions {
             device: compute.device()?,
-            compute: compute.kind()?,
+            compute: compute.of_pass()?,
             context_length: self.context_length,
         };
         Ok(clip_models::open(&self.model, &cli.zoo, &cli.families, &options)?)

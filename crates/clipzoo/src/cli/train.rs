@@ -10,7 +10,7 @@ use clip_data::{Columns, Decoder, Roles, Table};
 use clip_models::{Join, Loaded};
 use clip_nn::{Fresh, ParamOptions, Preparation};
 use clip_train::{
-    Compute as TrainType, DataConfig, Environment, Every, Existing, Job, JoinConfig, LoraConfig, Reading, RunConfig,
+    DataConfig, Environment, Every, Existing, Job, JoinConfig, LoraConfig, Precision, Reading, RunConfig,
     RunDir, Schedule, Terminal, Trained, is_usage, train as train_job,
 };
 
@@ -221,7 +221,7 @@ impl Args {
             }
         }
         if self.compute.dtype == Dtype::Bf16 {
-            config.dtype = TrainType::Bf16;
+            config.dtype = Precision::Bf16;
         }
         // The file was checked when it was read, so what is wrong now came by a flag.
         config.check().map_err(Failure::Usage)?;
@@ -263,7 +263,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
     let threads = args.compute.set_threads()?;
     let device = args.compute.device()?;
     // Refuses a type that is not there yet; which one is used stands in the settings.
-    args.compute.kind()?;
+    args.compute.of_pass()?;
     let existing = if args.resume {
         Existing::Resume
     } else {

@@ -1,0 +1,163 @@
+//! Features of pictures or texts, again and again: `encode_speed MODEL BATCH images|texts [--dtype f32|bf16] [--rows N]
+//! [--rounds N] [--threads N]`.
+//!
+//! A round is what `predict` does with a batch of prepared rows: tensors made, towers run, unit rows copied out. BATCH is a
+//! safetensors file with `pixels` `[pairs, 3, height, width]` and `ids` `[pairs, context]`, padded with 0; its rows are taken
+//! again and again up to `--rows`. Two rounds go before those that count. The last line is the speed of the best round: rows
+//! by seconds of processor time (on the clock where the system does not tell them, or with several threads).
+#![allow(clippy::print_stdout, reason = "what it measures is its output")]
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clip_core::{Embedder, Error, PixelBatch, Result, TokenBatch};
+use clip_format::Families;
+use clip_models::OpenOptions;
+use clip_nn::tch::{self, Tensor};
+use clip_nn::{Compute, Pipeline, Zoo};
+
+struct Options {
+    model: PathBuf,
+    batch: PathBuf,
+    images: bool,
+    compute: Compute,
+    rows: usize,
+    rounds: usize,
+    threads: i32,
+}
+
+impl Options {
+    fn read() -> Result<Self> {
+        let usage = || {
+            Error::invalid(
+                "usage: encode_speed MODEL BATCH images|texts [--dtype f32|bf16] [--rows N] [--rounds N] [--threads N]",
+            )
+        };
+        let mut words = std::env::args().skip(1);
+        let mut word = || words.next().ok_or_else(usage);
+        let mut options = Self {
+            model: word()?.into(),
+            batch: word()?.into(),
+            images: word()? == "images",
+            compute: Compute::F32,
+            rows: 8,
+            rounds: 5,
+            threads: 1,
+        };
+        while let Some(name) = words.next() {
+            let value = words.next().ok_or_else(usage)?;
+            let number = value.parse::<usize>();
+            match (name.as_str(), value.as_str(), number) {
+                ("--dtype", "f32", _) => options.compute = Compute::F32,
+                ("--dtype", "bf16", _) => options.compute = Compute::Bf16,
+                ("--rows", _, Ok(rows)) => options.rows = rows,
+                ("--rounds", _, Ok(rounds)) => options.rounds = rounds,
+                ("--threads", _, Ok(threads)) => options.threads = threads as i32,
+                _ => return Err(usage()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn main() -> Result<()> {
+    let options = Options::read()?;
+    tch::set_num_threads(options.threads);
+    let mut zoo = Zoo::new();
+    clip_models::register(&mut zoo)?;
+    let open = OpenOptions {
+        compute: options.compute,
+        ..OpenOptions::default()
+    };
+    let pipeline = clip_models::open(&options.model, &zoo, &Families::bundled(), &open)?;
+    let batch = Rows::read(&options)?;
+    let mut best = f64::INFINITY;
+    for round in 0..options.rounds + 2 {
+        let start = Clock::start(options.threads);
+        batch.encode(&pipeline)?;
+        let seconds = start.seconds();
+        if round >= 2 {
+            best = best.min(seconds);
+        }
+    }
+    println!("peak {:.0} MiB", peak());
+    let what = if options.images { "pictures" } else { "texts" };
+    println!("{:.2} {what} per CPU second", options.rows as f64 / best);
+    Ok(())
+}
+
+/// What is encoded.
+enum Rows {
+    Images(PixelBatch),
+    Texts(TokenBatch),
+}
+
+impl Rows {
+    fn read(options: &Options) -> Result<Self> {
+        let wrong = |text: String| Error::invalid(text).file(&options.batch);
+        let tensors = Tensor::read_safetensors(&options.batch).map_err(|error| wrong(error.to_string()))?;
+        let name = if options.images { "pixels" } else { "ids" };
+        let found = tensors.iter().find(|(known, _)| known == name);
+        let (_, tensor) = found.ok_or_else(|| wrong(format!("there is no `{name}`")))?;
+        let size = tensor.size();
+        let rows: Vec<i64> = (0..options.rows as i64).map(|row| row % size[0]).collect();
+        let taken = tensor.index_select(0, &Tensor::from_slice(&rows));
+        let flat = |error: tch::TchError| wrong(error.to_string());
+        if options.images {
+            let values = Vec::<f32>::try_from(taken.flatten(0, -1)).map_err(flat)?;
+            let sides = [size[2] as usize, size[3] as usize];
+            return PixelBatch::new(values, sides).map(Self::Images);
+        }
+        let values = Vec::<i64>::try_from(taken.flatten(0, -1)).map_err(flat)?;
+        let texts = values.chunks(size[1] as usize).map(|text| -> Vec<u32> {
+            text.iter().take_while(|&&id| id > 0).map(|&id| id as u32).collect()
+        });
+        let texts: Vec<Vec<u32>> = texts.collect();
+        Ok(Self::Texts(texts.iter().map(Vec::as_slice).collect()))
+    }
+
+    fn encode(&self, pipeline: &Pipeline) -> Result<()> {
+        match self {
+            Self::Images(pixels) => pipeline.embed_pixels(pixels)?,
+            Self::Texts(tokens) => pipeline.embed_tokens(tokens)?,
+        };
+        Ok(())
+    }
+}
+
+/// Processor time of this process where the system tells it and one thread computes, else the time on the clock.
+struct Clock {
+    start: Instant,
+    computed: Option<f64>,
+}
+
+impl Clock {
+    fn start(threads: i32) -> Self {
+        Self {
+            start: Instant::now(),
+            computed: computed().filter(|_| threads == 1),
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        match (self.computed, computed()) {
+            (Some(before), Some(now)) => now - before,
+            _ => self.start.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+/// Seconds that this thread has computed; Linux counts nanoseconds here.
+fn computed() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanoseconds: f64 = text.split_whitespace().next()?.parse().ok()?;
+    Some(nanoseconds / 1e9)
+}
+
+/// The most memory that this process held, MiB.
+fn peak() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kib.map_or(f64::NAN, |kib| kib / 1024.0)
+}
