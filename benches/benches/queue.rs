@@ -12,8 +12,8 @@ use std::time::Instant;
 use clip_core::{Id, Result, serde_json::json};
 use clip_nn::tch::{self, Device, Kind, Tensor};
 use clip_nn::{
-    Asking, Compute, DualEncoder, FeatureQueue, Fresh, ImageInput, Modality, ParamOptions, Params, QueueRows, TextInput, Tokens,
-    Zoo, unit_rows,
+    Asking, Compute, DualEncoder, FeatureQueue, Fresh, ImageInput, Modality, ParamOptions, Params, QueueRows,
+    TextInput, Tokens, Zoo, unit_rows,
 };
 use clip_train::{Batch, Beside, ObjectiveTables, Objectives, QueueConfig, RingQueue, StepOptions, back_propagate};
 

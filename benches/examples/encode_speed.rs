@@ -1,4 +1,4 @@
-//! Features of pictures or texts, again and again: `encode_speed MODEL BATCH images|texts [--dtype f32|bf16] [--rows N]
+//! Features of pictures or texts, again and again: `encode_speed MODEL BATCH images|texts [--dtype f32|bf16|int8] [--rows N]
 //! [--rounds N] [--threads N]`.
 //!
 //! A round is what `predict` does with a batch of prepared rows: tensors made, towers run, unit rows copied out. BATCH is a
@@ -30,7 +30,7 @@ impl Options {
     fn read() -> Result<Self> {
         let usage = || {
             Error::invalid(
-                "usage: encode_speed MODEL BATCH images|texts [--dtype f32|bf16] [--rows N] [--rounds N] [--threads N]",
+                "usage: encode_speed MODEL BATCH images|texts [--dtype f32|bf16|int8] [--rows N] [--rounds N] [--threads N]",
             )
         };
         let mut words = std::env::args().skip(1);
@@ -50,6 +50,7 @@ impl Options {
             match (name.as_str(), value.as_str(), number) {
                 ("--dtype", "f32", _) => options.compute = Compute::F32,
                 ("--dtype", "bf16", _) => options.compute = Compute::Bf16,
+                ("--dtype", "int8", _) => options.compute = Compute::Int8,
                 ("--rows", _, Ok(rows)) => options.rows = rows,
                 ("--rounds", _, Ok(rounds)) => options.rounds = rounds,
                 ("--threads", _, Ok(threads)) => options.threads = threads as i32,
@@ -109,9 +110,9 @@ impl Rows {
             return PixelBatch::new(values, sides).map(Self::Images);
         }
         let values = Vec::<i64>::try_from(taken.flatten(0, -1)).map_err(flat)?;
-        let texts = values.chunks(size[1] as usize).map(|text| -> Vec<u32> {
-            text.iter().take_while(|&&id| id > 0).map(|&id| id as u32).collect()
-        });
+        let texts = values
+            .chunks(size[1] as usize)
+            .map(|text| -> Vec<u32> { text.iter().take_while(|&&id| id > 0).map(|&id| id as u32).collect() });
         let texts: Vec<Vec<u32>> = texts.collect();
         Ok(Self::Texts(texts.iter().map(Vec::as_slice).collect()))
     }

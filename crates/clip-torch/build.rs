@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 fn main() {
     println!("cargo:rerun-if-changed=cpp/shim.cpp");
     let mut build = cc::Build::new();
-    build.cpp(true).file("cpp/shim.cpp").warnings(false);
+    // Its loops are for the processor's vectors in every profile.
+    build.cpp(true).file("cpp/shim.cpp").warnings(false).opt_level(3);
     // libtorch's own headers use what C++17 lacks and compilers allow.
     build.flag_if_supported("-Wno-c++20-extensions");
     for folder in include() {

@@ -252,10 +252,7 @@ mod tests {
     fn texts_without_padding_are_those_with_it() {
         let tower = tower(small()).unwrap();
         let ids = Tensor::from_slice(&[18i64, 3, 4, 5, 6, 19, 18, 19, 0, 0, 0, 0, 18, 3, 19, 0, 0, 0]).view([3, 6]);
-        let tokens = Tokens {
-            mask: ids.ne(0),
-            ids,
-        };
+        let tokens = Tokens { mask: ids.ne(0), ids };
         let whole = Pass {
             tokens: true,
             ..Pass::INFER

@@ -11,13 +11,16 @@ pub enum Compute {
     F32,
     /// bf16, over weights that stay f32.
     Bf16,
+    /// Bytes in the layers that [`ParamOptions::int8`](crate::ParamOptions::int8) names, and bf16 in the others where the
+    /// processor multiplies it, else f32. For inference on a CPU; elsewhere it is the same as f32.
+    Int8,
 }
 
 impl Compute {
     /// The type of values between two linear layers.
     pub fn kind(self) -> Kind {
         match self {
-            Self::F32 => Kind::Float,
+            Self::F32 | Self::Int8 => Kind::Float,
             Self::Bf16 => Kind::BFloat16,
         }
     }

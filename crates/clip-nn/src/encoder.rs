@@ -5,8 +5,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Tensor;
 
-use crate::{Compute, Params};
 use crate::layers::Pooled;
+use crate::{Compute, Params};
 
 /// How a tower is run.
 #[derive(Debug, Clone, Copy, PartialEq)]

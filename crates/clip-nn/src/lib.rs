@@ -8,6 +8,7 @@ mod door;
 mod dual;
 mod encoder;
 mod gradient;
+mod int8;
 pub mod layers;
 mod objective;
 mod parameters;
@@ -22,6 +23,7 @@ pub use door::{door, quiet};
 pub use dual::{DualEncoder, Encoded, ImageInput, TextInput, unit_rows};
 pub use encoder::{ImageBackbone, ImageEncoder, Pass, TextBackbone, TextEncoder, Tokens, TowerOutput};
 pub use gradient::with_gradient;
+pub use int8::{Calibration, InputWatch, Int8, LayerInput, Seen};
 pub use layers::Lora;
 pub use objective::{
     BankNeeds, ConceptBank, ConceptTexts, Context, Features, MaskedText, ModelShape, Needs, Objective, ObjectiveKind,

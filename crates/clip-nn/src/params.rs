@@ -12,7 +12,8 @@ use std::rc::Rc;
 use clip_core::{Error, Id, Result};
 use tch::{Device, Kind, Tensor};
 
-use crate::layers::{Adapter, Lora};
+use crate::int8::{InputWatch, Int8};
+use crate::layers::{Adapter, LayerBytes, Lora};
 use crate::parameters::{Parameter, Parameters};
 
 /// Where loaded tensors come from.
@@ -81,6 +82,10 @@ pub struct ParamOptions {
     pub trainable: bool,
     /// Adapters beside the towers' linear layers, whose weights are then locked.
     pub lora: Option<Lora>,
+    /// What the towers' linear layers do in passes of [`Compute::Int8`](crate::Compute::Int8).
+    pub int8: Int8,
+    /// Sees what the towers' linear layers are given, for a calibration.
+    pub watch: Option<InputWatch>,
 }
 
 impl Default for ParamOptions {
@@ -91,6 +96,8 @@ impl Default for ParamOptions {
             fresh: Fresh::Nothing,
             trainable: false,
             lora: None,
+            int8: Int8::Uncalibrated,
+            watch: None,
         }
     }
 }
@@ -219,6 +226,16 @@ impl Params {
     pub fn disregard(&self, name: &str) {
         let name = self.full(name);
         self.shared.borrow_mut().seen.insert(name);
+    }
+
+    /// This cursor's linear layer in int8; outside of towers none is.
+    pub(crate) fn bytes(&self) -> LayerBytes {
+        if !self.tower {
+            return LayerBytes::none();
+        }
+        let options = &self.shared.borrow().options;
+        let watch = options.watch.clone().map(|watch| (watch, self.prefix.clone()));
+        LayerBytes::new(options.int8.plan(&self.prefix), options.device, watch)
     }
 
     /// The adapter of this cursor's linear layer, if one is asked for: `lora_a` `[rank, input]`, drawn by its name, and

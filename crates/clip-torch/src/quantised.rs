@@ -54,6 +54,11 @@ impl Bytes {
         Ok(Self { tensor, affine })
     }
 
+    /// The numbers that they stand for, f32.
+    pub fn numbers(&self) -> Tensor {
+        (self.tensor.to_kind(Kind::Float) - self.affine.zero as f64) * self.affine.scale
+    }
+
     /// Their shape.
     pub fn size(&self) -> Vec<i64> {
         self.tensor.size()
@@ -176,11 +181,6 @@ mod tests {
         Tensor::randn(shape, (Kind::Float, Device::Cpu))
     }
 
-    /// What the bytes stand for.
-    fn numbers(bytes: &Bytes) -> Tensor {
-        (bytes.tensor.to_kind(Kind::Float) - bytes.affine.zero as f64) * bytes.affine.scale
-    }
-
     fn distance(a: &Tensor, b: &Tensor) -> f64 {
         (a - b).abs().max().double_value(&[])
     }
@@ -191,9 +191,9 @@ mod tests {
         let (least, greatest) = range(&x).unwrap();
         let affine = Affine::over(least, greatest);
         let bytes = Bytes::of(&x, affine).unwrap();
-        assert!(distance(&numbers(&bytes), &x) <= affine.scale * 0.51);
+        assert!(distance(&bytes.numbers(), &x) <= affine.scale * 0.51);
         let zero = Bytes::of(&Tensor::zeros([1], (Kind::Float, Device::Cpu)), affine).unwrap();
-        assert_eq!(numbers(&zero).double_value(&[0]), 0.0);
+        assert_eq!(zero.numbers().double_value(&[0]), 0.0);
         // All of one sign, and none at all.
         assert_eq!(Affine::over(2.0, 4.0).zero, 0);
         assert_eq!(Affine::over(-4.0, -2.0).zero, 255);
@@ -217,7 +217,7 @@ mod tests {
         let bytes = Bytes::of(&x, Affine::over(least, greatest)).unwrap();
         let steps = weight.amax([1], true) / if QuantisedMatrix::sums_exactly() { 127.0 } else { 63.0 };
         let rounded = (&weight / &steps).round() * &steps;
-        let want = numbers(&bytes).linear(&rounded, Some(&bias));
+        let want = bytes.numbers().linear(&rounded, Some(&bias));
         let got = matrix.multiply(&bytes, Post::None, Kind::Float).unwrap();
         assert_eq!(got.size(), [2, 9, 16]);
         let size = want.abs().max().double_value(&[]);
@@ -228,7 +228,7 @@ mod tests {
         assert!(distance(&low.to_kind(Kind::Float), &want) < 1e-2 * size);
         let affine = Affine::over(0.0, size);
         let again = matrix.multiply_to_bytes(&bytes, Post::Relu, affine).unwrap();
-        assert!(distance(&numbers(&again), &want.relu()) <= affine.scale * 0.51);
+        assert!(distance(&again.numbers(), &want.relu()) <= affine.scale * 0.51);
     }
 
     #[test]

@@ -44,7 +44,10 @@ pub use batch::{Batch, BatchSource, BatchStream, MaskedTokens};
 pub use checkpoint::{Best, Checkpoint, RunState};
 pub use clip::clip_gradients;
 pub use concepts::NameReader;
-pub use config::{Augmentation, BadRows, CacheConfig, ConceptSourceKind, ConceptsConfig, DataConfig, Environment, EvaluationConfig, Every, JoinConfig, LoraConfig, Precision, ReportConfig, RunConfig, TeacherConfig, TextAugmentation};
+pub use config::{
+    Augmentation, BadRows, CacheConfig, ConceptSourceKind, ConceptsConfig, DataConfig, Environment, EvaluationConfig,
+    Every, JoinConfig, LoraConfig, Precision, ReportConfig, RunConfig, TeacherConfig, TextAugmentation,
+};
 pub use depth::{LayerDecay, LockLayers};
 pub use evaluate::{Embedded, Evaluation, Figure, Shown, figures};
 pub use groups::NoDecay;

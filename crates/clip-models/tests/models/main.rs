@@ -12,7 +12,9 @@ use clip_models::{Join, OpenOptions, join, load, open, register};
 use clip_nn::clip_core::{Embedder, Probability, Result};
 use clip_nn::layers::ProjectionConfig;
 use clip_nn::tch::{self, Device, Kind, Tensor};
-use clip_nn::{Compute, DualEncoder, Encoded, ImageInput, ModelWriter, ParamOptions, Pass, TextInput, Tokens, Zoo, unit_rows};
+use clip_nn::{
+    Compute, DualEncoder, Encoded, ImageInput, ModelWriter, ParamOptions, Pass, TextInput, Tokens, Zoo, unit_rows,
+};
 use safetensors::{Dtype, SafeTensors};
 
 /// Directories, and files that are named themselves.

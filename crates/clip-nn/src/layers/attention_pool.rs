@@ -62,7 +62,7 @@ mod tests {
         let x = wave(0.3, &[2, 3, 4]);
         assert_close(&pool.forward(&x, Pass::INFER), &EXPECTED, 1e-6);
         let bf16 = Pass {
-            compute: Kind::BFloat16,
+            compute: crate::Compute::Bf16,
             ..Pass::INFER
         };
         assert_close(&pool.forward(&x, bf16), &EXPECTED, 3e-2);

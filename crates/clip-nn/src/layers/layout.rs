@@ -4,29 +4,48 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use clip_torch::{PackedMatrix, Post};
+use clip_torch::{PackedMatrix, Post, QuantisedMatrix};
 use tch::{Device, Kind, Tensor};
 
-use super::weight::Weight;
 use super::Activation;
+use super::weight::Weight;
 
-/// Which form of a layer a product wants: its rows, and factors that are folded into weight and bias.
+/// Which form of a layer a product wants.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Form {
-    pub(crate) kind: Kind,
+    pub(crate) type_: MatrixType,
+    /// These alone.
     pub(crate) rows: Option<Range<i64>>,
     /// `factors[0] W`, `factors[1] bias`.
     pub(crate) factors: [f64; 2],
 }
 
-impl Form {
-    /// The layer as it is.
-    pub(crate) fn plain(kind: Kind) -> Self {
-        Self {
-            kind,
-            rows: None,
-            factors: [1.0; 2],
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MatrixType {
+    F32,
+    Bf16,
+    I8,
+}
+
+impl MatrixType {
+    /// That of a type of numbers.
+    pub(crate) fn of(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Float => Some(Self::F32),
+            Kind::BFloat16 => Some(Self::Bf16),
+            _ => None,
         }
+    }
+
+    /// Whether this machine multiplies such matrices at their full speed.
+    pub(crate) fn is_available(self, device: Device) -> bool {
+        static KNOWN: [OnceLock<bool>; 3] = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
+        device == Device::Cpu
+            && *KNOWN[self as usize].get_or_init(|| match self {
+                Self::F32 => PackedMatrix::available(Kind::Float),
+                Self::Bf16 => PackedMatrix::available(Kind::BFloat16),
+                Self::I8 => QuantisedMatrix::available(),
+            })
     }
 }
 
@@ -44,6 +63,13 @@ pub(crate) fn post(activation: Activation) -> Option<(f64, Post)> {
     })
 }
 
+/// A matrix laid out.
+#[derive(Debug)]
+pub(crate) enum Matrix {
+    Packed(PackedMatrix),
+    Quantised(QuantisedMatrix),
+}
+
 /// The forms that were asked for so far; a layer has one, the last block's queries, keys and values two.
 #[derive(Debug, Default)]
 pub(crate) struct Layouts(RefCell<Vec<Layout>>);
@@ -54,38 +80,27 @@ struct Layout {
     /// Of the tensors that it was made from: an in-place change makes it stale.
     versions: [i64; 2],
     /// `None` where libtorch would not lay it out.
-    matrix: Option<PackedMatrix>,
+    matrix: Option<Matrix>,
 }
 
 impl Layouts {
-    /// Whether products of this kind are to be had on this machine at all.
-    pub(crate) fn available(kind: Kind, device: Device) -> bool {
-        static FLOAT: OnceLock<bool> = OnceLock::new();
-        static BF16: OnceLock<bool> = OnceLock::new();
-        let known = match kind {
-            Kind::Float => &FLOAT,
-            Kind::BFloat16 => &BF16,
-            _ => return false,
-        };
-        device == Device::Cpu && *known.get_or_init(|| PackedMatrix::available(kind))
-    }
-
-    /// A product with a form of the layer, which is made where it is not there yet. `None` where libtorch does not give
-    /// it: the plain operators do.
-    pub(crate) fn product(
+    /// A product with a form of the layer, which is made where it is not there yet; `columns` are factors of the weight's.
+    /// `None` where libtorch does not give it: the plain operators do.
+    pub(crate) fn product<T>(
         &self,
         form: Form,
         weight: &Weight,
         bias: Option<&Weight>,
-        multiply: impl FnOnce(&PackedMatrix) -> clip_torch::Result<Tensor>,
-    ) -> Option<Tensor> {
+        columns: Option<&Tensor>,
+        multiply: impl FnOnce(&Matrix) -> clip_torch::Result<T>,
+    ) -> Option<T> {
         let versions = [weight.version(), bias.map_or(0, Weight::version)];
         let mut layouts = self.0.borrow_mut();
         layouts.retain(|layout| layout.versions == versions);
         let at = layouts.iter().position(|layout| layout.form == form);
         let at = at.unwrap_or_else(|| {
             layouts.push(Layout {
-                matrix: lay_out(&form, weight, bias),
+                matrix: lay_out(&form, weight, bias, columns),
                 form,
                 versions,
             });
@@ -95,17 +110,30 @@ impl Layouts {
     }
 }
 
-fn lay_out(form: &Form, weight: &Weight, bias: Option<&Weight>) -> Option<PackedMatrix> {
+fn lay_out(form: &Form, weight: &Weight, bias: Option<&Weight>, columns: Option<&Tensor>) -> Option<Matrix> {
     let _guard = tch::no_grad_guard();
+    let kind = match form.type_ {
+        MatrixType::Bf16 => Kind::BFloat16,
+        MatrixType::F32 | MatrixType::I8 => Kind::Float,
+    };
     let part = |tensor: Tensor, factor: f64| {
         let cut = match &form.rows {
             Some(rows) => tensor.narrow(0, rows.start, rows.end - rows.start),
             None => tensor,
         };
-        let scaled = if factor == 1.0 { cut } else { cut * factor };
-        scaled.to_kind(form.kind)
+        if factor == 1.0 { cut } else { cut * factor }
     };
     let matrix = part(weight.matrix(), form.factors[0]);
-    let bias = bias.map(|bias| part(bias.to_kind(Kind::Float), form.factors[1]));
-    PackedMatrix::new(&matrix, bias.as_ref()).ok()
+    let matrix = match columns {
+        Some(columns) => matrix * columns,
+        None => matrix,
+    };
+    let bias = bias.map(|bias| part(bias.to_kind(Kind::Float), form.factors[1]).to_kind(kind));
+    let laid_out = match form.type_ {
+        MatrixType::F32 | MatrixType::Bf16 => {
+            PackedMatrix::new(&matrix.to_kind(kind), bias.as_ref()).map(Matrix::Packed)
+        }
+        MatrixType::I8 => QuantisedMatrix::new(&matrix, bias.as_ref()).map(Matrix::Quantised),
+    };
+    laid_out.ok()
 }

@@ -44,16 +44,18 @@ impl Mlp {
     }
 
     fn apply(&self, x: &Tensor, other: Option<&Tensor>, pass: Pass) -> Tensor {
-        let (hidden, factor) = self.fc1.forward_activated(x, self.activation, &self.fc2, pass);
-        self.fc2.forward_scaled(&hidden, factor, other, pass)
+        let hidden = self.fc1.forward_activated(x, self.activation, &self.fc2, pass);
+        self.fc2.forward_hidden(&hidden, other, pass)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::Compute;
     use crate::layers::testing::{assert_close, built, wave};
+    use crate::{Calibration, Compute, Fresh, Int8, LayerInput, ParamOptions};
     use tch::Kind;
 
     // With `wave` as in linear.rs, x = wave(0.3, 2, 3):
@@ -67,6 +69,47 @@ mod tests {
         let init = MlpInit { fc1: zero, fc2: zero };
         let (mlp, _) = built(|params| Mlp::new(params, [3, 5], Activation::Gelu, init));
         assert_close(&mlp.forward(&wave(0.3, &[2, 3]), Pass::INFER), &EXPECTED, 1e-6);
+    }
+
+    #[test]
+    fn in_bytes_it_is_near_whether_the_second_layers_input_is_known_or_not() {
+        tch::set_num_threads(1);
+        let build = |int8, activation| {
+            let options = ParamOptions {
+                fresh: Fresh::Everything,
+                int8,
+                ..ParamOptions::default()
+            };
+            let init = MlpInit {
+                fc1: Init::Normal(0.2),
+                fc2: Init::Normal(0.2),
+            };
+            let params = Params::new(None, options).tower("text").at("mlp");
+            Mlp::new(&params, [32, 64], activation, init)
+        };
+        let known = |least, greatest| LayerInput {
+            least,
+            greatest,
+            smoothing: Vec::new(),
+        };
+        let layers = [("text.mlp.fc1", known(-1.0, 1.0)), ("text.mlp.fc2", known(-0.2, 3.0))];
+        let layers = layers.map(|(name, input)| (name.to_owned(), input)).into();
+        let calibrated = Int8::Calibrated(Arc::new(Calibration { layers }));
+        let x = wave(0.3, &[2, 5, 32]);
+        let pass = Pass {
+            compute: Compute::Int8,
+            ..Pass::INFER
+        };
+        for activation in [Activation::QuickGelu, Activation::Gelu, Activation::Relu6] {
+            let want = build(Int8::Uncalibrated, activation).forward(&x, Pass::INFER);
+            for int8 in [Int8::Uncalibrated, calibrated.clone()] {
+                let mlp = build(int8, activation);
+                let got = mlp.forward_added(&x, &want, pass) - &want;
+                let (a, b) = (got.flatten(0, -1), want.flatten(0, -1));
+                let cosine = (a.dot(&b) / (a.norm() * b.norm())).double_value(&[]);
+                assert!(cosine > 0.999, "{activation:?} {cosine}");
+            }
+        }
     }
 
     #[test]

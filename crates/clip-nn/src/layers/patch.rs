@@ -22,7 +22,7 @@ impl Patches {
         let init = Init::Uniform(((3 * size * size) as f64).powf(-0.5));
         let weight = params.tensor("weight", &[width, 3, size, size], Role::Weight, init);
         Self {
-            linear: Linear::from_tensors(weight, None),
+            linear: Linear::over(params, weight),
             size,
         }
     }

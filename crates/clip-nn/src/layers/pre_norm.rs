@@ -63,7 +63,9 @@ impl PreNormBlock {
     /// The pooled token of [`forward`](Self::forward) alone, `[batch, 1, width]`, for about a third of the work.
     pub fn forward_pooled(&self, x: &Tensor, visible: Visible<'_>, pooled: Pooled<'_>, pass: Pass) -> Tensor {
         let normed = self.norm1.forward(x);
-        let x = self.attention.forward_pooled_added(&normed, &pooled.pick(x), visible, pooled, pass);
+        let x = self
+            .attention
+            .forward_pooled_added(&normed, &pooled.pick(x), visible, pooled, pass);
         self.mlp.forward_added(&self.norm2.forward(&x), &x, pass)
     }
 }

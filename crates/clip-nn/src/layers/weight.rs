@@ -36,6 +36,11 @@ impl Weight {
         self.master.device()
     }
 
+    /// How many values an input has.
+    pub(crate) fn columns(&self) -> i64 {
+        self.master.size().iter().skip(1).product()
+    }
+
     /// f32, as `[output, the rest]`.
     pub(crate) fn matrix(&self) -> Tensor {
         matrix(self.master.shallow_clone())
@@ -64,7 +69,11 @@ impl Weight {
 
 /// A weight of any dimensions as `[output, the rest]`.
 pub(crate) fn matrix(weight: Tensor) -> Tensor {
-    if weight.dim() > 2 { weight.flatten(1, -1) } else { weight }
+    if weight.dim() > 2 {
+        weight.flatten(1, -1)
+    } else {
+        weight
+    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ mod block;
 use clip_core::{Error, Id, Result};
 use clip_nn::tch::Tensor;
 use clip_nn::{
-    Compute, ConceptBank, ConceptTexts, Context, DualEncoder, FeatureQueue, Features, MaskedText, TeacherFeatures, TextInput,
-    View, door,
+    Compute, ConceptBank, ConceptTexts, Context, DualEncoder, FeatureQueue, Features, MaskedText, TeacherFeatures,
+    TextInput, View, door,
 };
 
 use self::block::{Block, Encoder, Input};

@@ -1,8 +1,8 @@
 //! The one gradient path.
 
-use clip_nn::{Compute, DualEncoder};
 use clip_nn::clip_core::Id;
 use clip_nn::tch::{Kind, Tensor};
+use clip_nn::{Compute, DualEncoder};
 use clip_train::{Batch, Beside, ObjectiveTables, Objectives, StepOptions, back_propagate};
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! How the towers are run in a step: patches left out, types.
 
-use clip_nn::{Compute, DualEncoder};
 use clip_nn::tch::{Kind, Tensor};
+use clip_nn::{Compute, DualEncoder};
 use clip_train::{Every, Existing, RunConfig, RunDir, StepOptions, Trainer};
 
 use crate::deep::deep;

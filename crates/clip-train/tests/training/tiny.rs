@@ -8,8 +8,8 @@ use clip_nn::clip_core::{Error, Event, Id, Observer, Position, Result};
 use clip_nn::serde::{Deserialize, Serialize};
 use clip_nn::tch::{self, Device, Kind, Tensor};
 use clip_nn::{
-    Compute, DualEncoder, Fresh, ImageBackbone, ImageEncoder, ImageInput, Init, Lora, ModelWriter, ParamOptions, Params, Pass,
-    Role, TextBackbone, TextEncoder, TextInput, Tokens, TowerOutput, WeightSource, Zoo,
+    Compute, DualEncoder, Fresh, ImageBackbone, ImageEncoder, ImageInput, Init, Lora, ModelWriter, ParamOptions,
+    Params, Pass, Role, TextBackbone, TextEncoder, TextInput, Tokens, TowerOutput, WeightSource, Zoo,
 };
 use clip_train::{Batch, BatchSource, BatchStream, Embedded, Evaluation, Parts, RunConfig, RunDir};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};

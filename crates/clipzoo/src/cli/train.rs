@@ -10,8 +10,8 @@ use clip_data::{Columns, Decoder, Roles, Table};
 use clip_models::{Join, Loaded};
 use clip_nn::{Fresh, ParamOptions, Preparation};
 use clip_train::{
-    DataConfig, Environment, Every, Existing, Job, JoinConfig, LoraConfig, Precision, Reading, RunConfig,
-    RunDir, Schedule, Terminal, Trained, is_usage, train as train_job,
+    DataConfig, Environment, Every, Existing, Job, JoinConfig, LoraConfig, Precision, Reading, RunConfig, RunDir,
+    Schedule, Terminal, Trained, is_usage, train as train_job,
 };
 
 use super::Cli;

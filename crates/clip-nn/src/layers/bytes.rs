@@ -1,0 +1,85 @@
+//! How a linear layer's input becomes bytes.
+
+use clip_torch::{Affine, Bytes, range};
+use tch::{Device, Kind, Tensor};
+
+use crate::int8::{InputWatch, Plan};
+
+/// A layer's part in int8: its plan, and who watches what it is given.
+#[derive(Debug)]
+pub(crate) struct LayerBytes {
+    plan: Plan,
+    /// What columns are multiplied by before they are bytes, and what the weight's are: the other way round.
+    smoothing: Option<[Tensor; 2]>,
+    watch: Option<(InputWatch, String)>,
+}
+
+impl LayerBytes {
+    pub(crate) fn new(plan: Plan, device: Device, watch: Option<(InputWatch, String)>) -> Self {
+        let smoothing = match &plan {
+            Plan::Known(input) if !input.smoothing.is_empty() => {
+                let factors = Tensor::from_slice(&input.smoothing).to_device(device);
+                Some([factors.reciprocal(), factors])
+            }
+            _ => None,
+        };
+        Self { plan, smoothing, watch }
+    }
+
+    /// A layer outside of int8.
+    pub(crate) fn none() -> Self {
+        Self::new(Plan::Keep, Device::Cpu, None)
+    }
+
+    /// Whether the layer multiplies bytes, should the pass ask for it.
+    pub(crate) fn is_planned(&self) -> bool {
+        self.plan != Plan::Keep
+    }
+
+    /// Whether a calibration fits a weight of this many columns.
+    pub(crate) fn fits(&self, columns: i64) -> bool {
+        match &self.plan {
+            Plan::Known(input) => input.smoothing.is_empty() || input.smoothing.len() as i64 == columns,
+            Plan::Keep | Plan::Measure => true,
+        }
+    }
+
+    /// The bytes of `factor` times an input, where they are known before it is: another product can then write them.
+    pub(crate) fn known(&self, factor: f64) -> Option<Affine> {
+        match &self.plan {
+            Plan::Known(input) if self.smoothing.is_none() => {
+                Some(Affine::over(input.least * factor, input.greatest * factor))
+            }
+            _ => None,
+        }
+    }
+
+    /// `factor` times an input as bytes.
+    pub(crate) fn of(&self, x: &Tensor, factor: f64) -> clip_torch::Result<Bytes> {
+        let x = x.to_kind(Kind::Float);
+        let x = match &self.smoothing {
+            Some([columns, _]) => x * columns,
+            None => x,
+        };
+        let affine = match &self.plan {
+            Plan::Known(input) => Affine::over(input.least * factor, input.greatest * factor),
+            Plan::Keep | Plan::Measure => {
+                let (least, greatest) = range(&x)?;
+                Affine::over(least, greatest)
+            }
+        };
+        Bytes::of(&x, affine)
+    }
+
+    /// What the weight's columns are multiplied by.
+    pub(crate) fn columns(&self) -> Option<&Tensor> {
+        self.smoothing.as_ref().map(|[_, columns]| columns)
+    }
+
+    /// Shows an input to who watches.
+    pub(crate) fn see(&self, x: &Tensor, weight: impl FnOnce() -> Tensor) {
+        if let Some((watch, name)) = &self.watch {
+            watch.see(name, x, &weight());
+        }
+    }
+}
