@@ -67,7 +67,7 @@ fn main() -> Result<()> {
     let mut zoo = Zoo::new();
     clip_models::register(&mut zoo)?;
     let open = OpenOptions {
-        compute: options.compute,
+        compute: Some(options.compute),
         ..OpenOptions::default()
     };
     let pipeline = clip_models::open(&options.model, &zoo, &Families::bundled(), &open)?;

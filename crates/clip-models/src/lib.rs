@@ -6,6 +6,7 @@
 
 mod average;
 mod bert;
+mod calibration;
 mod clip_text;
 mod clip_vision;
 mod create;
@@ -20,6 +21,7 @@ mod source;
 
 pub use average::Average;
 pub use bert::{Bert, BertConfig, BertPooling};
+pub use calibration::{CALIBRATION_FILE, KeptCalibration, LEAST_COSINE, Nearness, Sample, calibrate, fastest};
 pub use clip_text::{ClipPooling, ClipText, ClipTextConfig};
 pub use clip_vision::{ClipVision, ClipVisionConfig};
 pub use create::create;

@@ -7,9 +7,10 @@ use clip_format::{Checkpoint, Families, pair_towers};
 use clip_nn::clip_core::{Error, Result};
 use clip_nn::layers::ProjectionConfig;
 use clip_nn::tch::Device;
-use clip_nn::{Compute, DualEncoder, Fresh, ParamOptions, Params, Pipeline, Zoo};
+use clip_nn::{Compute, DualEncoder, Fresh, InputWatch, Int8, ParamOptions, Params, Pipeline, Zoo};
 use serde_json::{Map, Value, json};
 
+use crate::calibration::{KeptCalibration, fastest};
 use crate::source::{CheckpointWeights, JoinedWeights};
 use crate::{CheckpointPreparation, CheckpointWriter};
 
@@ -18,8 +19,9 @@ use crate::{CheckpointPreparation, CheckpointWriter};
 pub struct OpenOptions {
     /// Where it runs.
     pub device: Device,
-    /// What its linear layers multiply in.
-    pub compute: Compute,
+    /// What its linear layers multiply in; `None`: the fastest type whose features are near enough to f32's
+    /// ([`fastest`](crate::fastest)). For int8 a calibration beside the model is used.
+    pub compute: Option<Compute>,
     /// Texts are cut at this many tokens; `None`: the config's number.
     pub context_length: Option<usize>,
 }
@@ -28,7 +30,7 @@ impl Default for OpenOptions {
     fn default() -> Self {
         Self {
             device: Device::Cpu,
-            compute: Compute::F32,
+            compute: Some(Compute::F32),
             context_length: None,
         }
     }
@@ -68,6 +70,48 @@ pub struct Join {
 /// copied before it is used, and the file must not change while the model lives.
 pub fn open(path: impl AsRef<Path>, zoo: &Zoo, families: &Families, options: &OpenOptions) -> Result<Pipeline> {
     let checkpoint = Arc::new(Checkpoint::open(&path, families)?);
+    let directory = checkpoint.directory().to_owned();
+    let wants = |compute| options.compute.is_none_or(|given| given == compute);
+    let kept = if wants(Compute::Int8) && options.device == Device::Cpu {
+        KeptCalibration::beside(&directory)?
+    } else {
+        None
+    };
+    let compute = options
+        .compute
+        .unwrap_or_else(|| fastest(kept.as_ref(), options.device));
+    let kept = kept.filter(|_| compute == Compute::Int8);
+    let calibrated = kept
+        .as_ref()
+        .map(|kept| Int8::Calibrated(Arc::new(kept.calibration.clone())));
+    let opened = Opened {
+        int8: calibrated.unwrap_or_default(),
+        watch: None,
+    };
+    let options = OpenOptions {
+        compute: Some(compute),
+        ..options.clone()
+    };
+    let pipeline = open_with(checkpoint, zoo, &options, opened).map_err(|error| error.file(&path))?;
+    if let Some(kept) = kept {
+        kept.check(pipeline.model(), &directory)?;
+    }
+    Ok(pipeline)
+}
+
+/// How a model's layers are opened, beyond what a caller chooses.
+pub(crate) struct Opened {
+    pub(crate) int8: Int8,
+    pub(crate) watch: Option<InputWatch>,
+}
+
+/// A checkpoint in hand as a model for use.
+pub(crate) fn open_with(
+    checkpoint: Arc<Checkpoint>,
+    zoo: &Zoo,
+    options: &OpenOptions,
+    opened: Opened,
+) -> Result<Pipeline> {
     let preparation = CheckpointPreparation {
         image: checkpoint.clone(),
         text: checkpoint.clone(),
@@ -75,15 +119,13 @@ pub fn open(path: impl AsRef<Path>, zoo: &Zoo, families: &Families, options: &Op
     };
     let params = ParamOptions {
         device: options.device,
+        int8: opened.int8,
+        watch: opened.watch,
         ..ParamOptions::default()
     };
-    let model = build(&checkpoint, options.context_length, zoo, params).map_err(|error| error.file(&path))?;
-    Ok(Pipeline::new(
-        model,
-        Box::new(preparation),
-        options.device,
-        options.compute,
-    ))
+    let model = build(&checkpoint, options.context_length, zoo, params)?;
+    let compute = options.compute.unwrap_or_default();
+    Ok(Pipeline::new(model, Box::new(preparation), options.device, compute))
 }
 
 /// Opens a directory or a weights file for training, as `params` says; texts are cut at `context_length` tokens where

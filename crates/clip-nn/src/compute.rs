@@ -1,6 +1,8 @@
 //! What linear layers multiply in.
 
-use tch::Kind;
+use tch::{Device, Kind};
+
+use crate::layers::MatrixType;
 
 /// The arithmetic of linear layers. Norms, softmax and the sums between layers are in f32 whatever it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -17,6 +19,31 @@ pub enum Compute {
 }
 
 impl Compute {
+    /// Its name, as `--dtype` takes it and outputs tell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// Whether a device has instructions for it, so that it is no slower than f32: on a CPU what libtorch's oneDNN and the
+    /// processor say, on a GPU f32 and bf16 by assumption.
+    pub fn is_native(self, device: Device) -> bool {
+        let matrix = match self {
+            Self::F32 => return true,
+            Self::Bf16 => MatrixType::Bf16,
+            Self::Int8 => MatrixType::I8,
+        };
+        match device {
+            Device::Cpu => {
+                matrix.is_available(device) && (self != Self::Int8 || clip_torch::QuantisedMatrix::sums_exactly())
+            }
+            _ => self == Self::Bf16,
+        }
+    }
+
     /// The type of values between two linear layers.
     pub fn kind(self) -> Kind {
         match self {

@@ -46,6 +46,11 @@ impl Pipeline {
         &self.model
     }
 
+    /// What its linear layers multiply in.
+    pub fn compute(&self) -> Compute {
+        self.pass.compute
+    }
+
     /// Where it computes.
     pub fn device(&self) -> Device {
         self.device

@@ -343,9 +343,14 @@ mod tests {
         smoothing[5] = 30f32.sqrt();
         let error = |int8| {
             let linear = in_tower(int8).0;
-            (linear.forward(&x, INT8) - linear.forward(&x, Pass::INFER)).norm().double_value(&[])
+            (linear.forward(&x, INT8) - linear.forward(&x, Pass::INFER))
+                .norm()
+                .double_value(&[])
         };
-        let (plain, smooth) = (error(known(Vec::new(), -30.0, 30.0)), error(known(smoothing, -5.5, 5.5)));
+        let (plain, smooth) = (
+            error(known(Vec::new(), -30.0, 30.0)),
+            error(known(smoothing, -5.5, 5.5)),
+        );
         assert!(smooth < 0.6 * plain, "{plain} {smooth}");
     }
 

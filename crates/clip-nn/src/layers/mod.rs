@@ -38,6 +38,7 @@ pub use conv::{Conv, ConvShape, Padding};
 pub use conv_norm::ConvNorm;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
+pub(crate) use layout::MatrixType;
 pub use linear::Linear;
 pub use mlp::{Mlp, MlpInit};
 pub use norm::LayerNorm;

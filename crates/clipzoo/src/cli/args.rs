@@ -20,7 +20,8 @@ pub(crate) struct Compute {
     /// Where to compute: auto (CUDA where there is one), cpu, cuda, cuda:N
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
-    /// The type that linear layers compute in; weights and everything else stay f32
+    /// What linear layers multiply in; weights and everything else stay f32. int8 is for a CPU and best calibrated
+    /// (`clipzoo calibrate`); auto takes the fastest type that keeps features as they are
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub(crate) dtype: Dtype,
     /// Threads that compute [default: all cores]
@@ -75,18 +76,25 @@ impl Compute {
         }
     }
 
-    /// What linear layers multiply in.
-    pub(crate) fn of_pass(&self) -> Outcome<clip_nn::Compute> {
-        match self.dtype {
-            Dtype::F32 | Dtype::Auto => Ok(clip_nn::Compute::F32),
-            Dtype::Bf16 => Ok(clip_nn::Compute::Bf16),
-            Dtype::Int8 => usage("--dtype int8 is not there yet", "use f32 or bf16"),
+    /// On the CPU, in f32.
+    pub(crate) fn on_cpu(threads: Option<usize>, workers: Option<usize>) -> Self {
+        Self {
+            device: "cpu".to_owned(),
+            dtype: Dtype::F32,
+            threads,
+            workers,
         }
     }
 
-    /// The type's name, for the metadata of outputs.
-    pub(crate) fn kind_name(&self) -> &'static str {
-        if self.dtype == Dtype::Bf16 { "bf16" } else { "f32" }
+    /// What linear layers multiply in; `None`: what is fastest.
+    fn of_pass(&self) -> Outcome<Option<clip_nn::Compute>> {
+        match self.dtype {
+            Dtype::F32 => Ok(Some(clip_nn::Compute::F32)),
+            Dtype::Bf16 => Ok(Some(clip_nn::Compute::Bf16)),
+            Dtype::Auto => Ok(None),
+            Dtype::Int8 if self.device()? == Device::Cpu => Ok(Some(clip_nn::Compute::Int8)),
+            Dtype::Int8 => usage("--dtype int8 is for a CPU", "use --device cpu, or --dtype bf16"),
+        }
     }
 
     /// Sets libtorch's threads and gives their number.
@@ -130,6 +138,11 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.model
+    }
+
     /// Opens it for use.
     pub(crate) fn open(&self, cli: &Cli, compute: &Compute) -> Outcome<Pipeline> {
         compute.set_threads()?;
@@ -204,6 +217,21 @@ impl From<OnBadRow> for BadRows {
 }
 
 impl TableArgs {
+    /// What a table holds: texts, pictures or both.
+    pub(crate) fn roles(&self, path: &std::path::Path) -> Outcome<Roles> {
+        // Opened for texts or for pictures alone, a table that lacks the other column is fine.
+        let texts = self.open(path, Roles::Texts);
+        let has_images = |columns: &[String]| columns.contains(&self.image_column);
+        match texts {
+            Ok(table) if has_images(table.columns()) => Ok(Roles::Pairs),
+            Ok(_) => Ok(Roles::Texts),
+            Err(failure) => self
+                .open(path, Roles::Images)
+                .map(|_| Roles::Images)
+                .map_err(|_| failure),
+        }
+    }
+
     /// Opens a table whose rows must fill `roles`.
     pub(crate) fn open(&self, path: &std::path::Path, roles: Roles) -> Outcome<Table> {
         let columns = Columns {

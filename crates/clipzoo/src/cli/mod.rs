@@ -2,6 +2,7 @@
 
 mod args;
 mod average;
+mod calibrate;
 mod concepts;
 mod evaluate;
 mod evaluate_concepts;
@@ -106,6 +107,7 @@ impl Cli {
             Command::Concepts(args) => concepts::run(args),
             Command::Inspect(args) => inspect::run(self, args),
             Command::Average(args) => average::run(self, args),
+            Command::Calibrate(args) => calibrate::run(self, args),
             Command::Models(args) => models::run(self, args),
         }
     }
@@ -143,6 +145,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Average the weights of two states of one model
     Average(average::Args),
+    /// Find the layers of a model that may multiply bytes (int8), on a table of yours
+    Calibrate(calibrate::Args),
     /// List what this program knows, and whether CUDA is there
     Models(models::Args),
 }
@@ -155,6 +159,7 @@ impl Command {
             Self::Evaluate(args) => args.runs_long(),
             Self::Predict(args) => args.runs_long(),
             Self::Tokenize(_) | Self::Preprocess(_) | Self::Concepts(_) => false,
+            Self::Calibrate(_) => true,
             Self::Inspect(_) | Self::Average(_) | Self::Models(_) => false,
         }
     }

@@ -94,7 +94,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     if args.json {
         let object = json!({
             "output": args.output, "texts": rows.texts, "images": rows.images, "dim": pipeline.info().dim,
-            "refused": refused, "dtype": args.compute.kind_name(),
+            "refused": refused, "dtype": pipeline.compute().name(),
         });
         return Ok(print(&object.to_string())?);
     }
@@ -110,7 +110,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
 
 fn sink_options(args: &Args, pipeline: &Pipeline) -> Result<SinkOptions> {
     let metadata = BTreeMap::from([
-        ("dtype".to_owned(), args.compute.kind_name().to_owned()),
+        ("dtype".to_owned(), pipeline.compute().name().to_owned()),
         ("model".to_owned(), args.model.model.display().to_string()),
         ("logit_scale".to_owned(), pipeline.info().logit_scale.to_string()),
         ("clipzoo".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
@@ -138,7 +138,7 @@ impl Passes<'_> {
         let args = self.args;
         let mut rows = Rows::default();
         if let (Some(table), None, true) = (&args.table, &args.texts, args.images.is_empty()) {
-            let roles = self.roles(table)?;
+            let roles = args.table_args.roles(table)?;
             let done = self.table(table, roles, 0)?;
             rows.texts = if roles.texts() { done } else { 0 };
             rows.images = if roles.images() { done } else { 0 };
@@ -157,7 +157,7 @@ impl Passes<'_> {
             rows.images += self.pass("pictures", total, rows.images, &preparer, images)?;
         }
         if let Some(table) = &args.table {
-            let roles = self.roles(table)?;
+            let roles = args.table_args.roles(table)?;
             if roles.texts() {
                 rows.texts += self.table(table, Roles::Texts, rows.texts)?;
             }
@@ -166,22 +166,6 @@ impl Passes<'_> {
             }
         }
         Ok(rows)
-    }
-
-    /// What the table holds: texts, pictures or both.
-    fn roles(&self, path: &Path) -> Outcome<Roles> {
-        let args = &self.args.table_args;
-        // Opened for texts or for pictures alone, a table that lacks the other column is fine.
-        let texts = args.open(path, Roles::Texts);
-        let has_images = |columns: &[String]| columns.contains(&args.image_column);
-        match texts {
-            Ok(table) if has_images(table.columns()) => Ok(Roles::Pairs),
-            Ok(_) => Ok(Roles::Texts),
-            Err(failure) => args
-                .open(path, Roles::Images)
-                .map(|_| Roles::Images)
-                .map_err(|_| failure),
-        }
     }
 
     fn preparer(&self, roles: Roles) -> Result<Preparer> {

@@ -77,9 +77,25 @@ impl Preparer {
 
     /// The rows of a table: texts, pictures, or both, out of the columns that `args` name.
     pub(crate) fn table(&self, table: Arc<Table>, roles: Roles, args: &TableArgs) -> Result<Ordered<PreparedRow>> {
+        let all = 0..table.rows();
+        self.table_rows(table, all, roles, args)
+    }
+
+    /// Some rows of a table, by number.
+    pub(crate) fn table_rows<R>(
+        &self,
+        table: Arc<Table>,
+        rows: R,
+        roles: Roles,
+        args: &TableArgs,
+    ) -> Result<Ordered<PreparedRow>>
+    where
+        R: IntoIterator<Item = usize>,
+        R::IntoIter: Send + 'static,
+    {
         let own = self.clone();
         let (text_column, image_column) = (args.text_column.clone(), args.image_column.clone());
-        ordered(0..table.rows(), self.workers, self.ahead(), move |index: usize| {
+        ordered(rows, self.workers, self.ahead(), move |index: usize| {
             let pair = table.get(index)?;
             let place = |error: Error, column: &str| at_row(error, &pair.origin).column(column);
             let (mut tokens, mut pixels) = (None, None);

@@ -262,8 +262,12 @@ impl From<ScheduleName> for Schedule {
 pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
     let threads = args.compute.set_threads()?;
     let device = args.compute.device()?;
-    // Refuses a type that is not there yet; which one is used stands in the settings.
-    args.compute.of_pass()?;
+    if args.compute.dtype == Dtype::Int8 {
+        return usage(
+            "--dtype int8 does not train",
+            "use f32 or bf16, and calibrate what was trained",
+        );
+    }
     let existing = if args.resume {
         Existing::Resume
     } else {
@@ -307,6 +311,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         fresh: Fresh::Nothing,
         trainable: true,
         lora: config.lora.as_ref().map(LoraConfig::lora),
+        ..ParamOptions::default()
     };
     let loaded = load(cli, &config, &run, params.clone())?;
     // A changed view treats transparency as the model's own transform does.
