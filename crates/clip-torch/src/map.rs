@@ -55,9 +55,7 @@ where
     // SAFETY: `data` is aligned and holds as many bytes as shape and kind say; it lives as long as the owner, which moves
     // into the tensor's storage and is dropped there once, by `let_go` of its own type. The owner is Send and Sync, so
     // any thread may drop it.
-    unsafe {
-        made(|result| clip_torch_over(data, shape.as_ptr(), shape.len(), code, owner, let_go::<O>, result))
-    }
+    unsafe { made(|result| clip_torch_over(data, shape.as_ptr(), shape.len(), code, owner, let_go::<O>, result)) }
 }
 
 /// libtorch's number (`c10::ScalarType`) of the kinds that files hold; tch keeps its own to itself.

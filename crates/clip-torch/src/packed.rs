@@ -165,7 +165,9 @@ pub(crate) fn check_input(x: &Tensor, input: i64) -> Result<()> {
     if size.last() == Some(&input) && x.numel() > 0 {
         Ok(())
     } else {
-        Err(TorchError::Refused(format!("{size:?} times a matrix of {input} columns")))
+        Err(TorchError::Refused(format!(
+            "{size:?} times a matrix of {input} columns"
+        )))
     }
 }
 
@@ -228,7 +230,11 @@ mod tests {
         }
         let bare = PackedMatrix::new(&weight, None).unwrap();
         let x = drawn(&[40, 3]).transpose(0, 1);
-        near(&bare.multiply(&x, Post::None).unwrap(), &x.linear(&weight, None::<&Tensor>), 1e-5);
+        near(
+            &bare.multiply(&x, Post::None).unwrap(),
+            &x.linear(&weight, None::<&Tensor>),
+            1e-5,
+        );
     }
 
     #[test]

@@ -43,7 +43,11 @@ impl Bytes {
     /// f32 numbers as bytes.
     pub fn of(x: &Tensor, affine: Affine) -> Result<Self> {
         if x.kind() != Kind::Float || x.device() != Device::Cpu || x.numel() == 0 {
-            return Err(TorchError::Refused(format!("bytes of {:?} on {:?}", x.kind(), x.device())));
+            return Err(TorchError::Refused(format!(
+                "bytes of {:?} on {:?}",
+                x.kind(),
+                x.device()
+            )));
         }
         if !(affine.scale > 0.0 && affine.scale.is_finite() && (0..=255).contains(&affine.zero)) {
             return Err(TorchError::Refused(format!("bytes by {affine:?}")));
@@ -111,15 +115,25 @@ impl QuantisedMatrix {
     pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
         let [output, input] = matrix(weight)?;
         if weight.kind() != Kind::Float {
-            return Err(TorchError::Refused(format!("a quantised matrix from {:?}", weight.kind())));
+            return Err(TorchError::Refused(format!(
+                "a quantised matrix from {:?}",
+                weight.kind()
+            )));
         }
         check_bias(bias, output, Kind::Float)?;
         let thrown = |error: tch::TchError| TorchError::Thrown(error.to_string());
         let weight = weight.detach();
         let top = if Self::sums_exactly() { 127.0 } else { 63.0 };
-        let scales = weight.f_abs().and_then(|weight| weight.f_amax([1], true)).map_err(thrown)?;
+        let scales = weight
+            .f_abs()
+            .and_then(|weight| weight.f_amax([1], true))
+            .map_err(thrown)?;
         let scales = (scales / top).clamp_min(1e-12);
-        let rounded = (&weight / &scales).round().clamp(-top, top).to_kind(Kind::Int8).contiguous();
+        let rounded = (&weight / &scales)
+            .round()
+            .clamp(-top, top)
+            .to_kind(Kind::Int8)
+            .contiguous();
         // SAFETY: a live handle, borrowed for the call; the shim copies what it keeps.
         let packed = unsafe { made(|result| clip_torch_pack_quantised(rounded.as_ptr(), result))? };
         Ok(Self {
@@ -221,7 +235,11 @@ mod tests {
         let got = matrix.multiply(&bytes, Post::None, Kind::Float).unwrap();
         assert_eq!(got.size(), [2, 9, 16]);
         let size = want.abs().max().double_value(&[]);
-        assert!(distance(&got, &want) < 1e-5 * size, "{} of {size}", distance(&got, &want));
+        assert!(
+            distance(&got, &want) < 1e-5 * size,
+            "{} of {size}",
+            distance(&got, &want)
+        );
         let gelu = matrix.multiply(&bytes, Post::Gelu, Kind::Float).unwrap();
         assert!(distance(&gelu, &want.gelu("none")) < 1e-5 * size);
         let low = matrix.multiply(&bytes, Post::None, Kind::BFloat16).unwrap();
