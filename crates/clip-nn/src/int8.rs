@@ -57,7 +57,7 @@ impl Int8 {
                 .layers
                 .get(name)
                 .map_or(Plan::Keep, |input| Plan::Known(input.clone())),
-            // Attention of a text tower loses more than 5 in 10,000 of a cosine; the trial is in docs/decisions.
+            // Attention of a text tower may cost more than 5 in 10,000 of a cosine, the rest seldom does.
             Self::Uncalibrated => {
                 let last = name.rsplit('.').next().unwrap_or_default();
                 if name.starts_with("image.") || (name.starts_with("text.") && matches!(last, "fc1" | "fc2")) {

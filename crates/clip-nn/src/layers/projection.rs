@@ -49,12 +49,12 @@ pub struct Projection {
 #[derive(Debug)]
 enum Form {
     None,
-    Linear(Linear),
+    Linear(Box<Linear>),
     Mlp {
         statistics: Option<Statistics>,
-        fc1: Linear,
+        fc1: Box<Linear>,
         dropout: Dropout,
-        fc2: Linear,
+        fc2: Box<Linear>,
     },
 }
 
@@ -76,9 +76,11 @@ impl Projection {
                 ))
                 .remedy("make embed_dim the tower's width, or give the tower a projection"));
             }
-            ProjectionConfig::Linear { bias: true } => Form::Linear(Linear::new(params, [width, dim], spread(width))),
+            ProjectionConfig::Linear { bias: true } => {
+                Form::Linear(Box::new(Linear::new(params, [width, dim], spread(width))))
+            }
             ProjectionConfig::Linear { bias: false } => {
-                Form::Linear(Linear::without_bias(params, [width, dim], spread(width)))
+                Form::Linear(Box::new(Linear::without_bias(params, [width, dim], spread(width))))
             }
             ProjectionConfig::Mlp {
                 hidden,
@@ -92,9 +94,9 @@ impl Projection {
                         mean: buffer("mean", 0.0),
                         scale: buffer("scale", 1.0),
                     }),
-                    fc1: Linear::new(&params.at("fc1"), [width, hidden], spread(width)),
+                    fc1: Box::new(Linear::new(&params.at("fc1"), [width, hidden], spread(width))),
                     dropout: Dropout::new(dropout),
-                    fc2: Linear::new(&params.at("fc2"), [hidden, dim], spread(hidden)),
+                    fc2: Box::new(Linear::new(&params.at("fc2"), [hidden, dim], spread(hidden))),
                 }
             }
         };

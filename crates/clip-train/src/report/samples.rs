@@ -151,12 +151,11 @@ mod tests {
     use super::*;
     use crate::evaluate::Shown;
     use clip_nn::DualEncoder;
-    use clip_nn::tch::Kind;
 
     struct Titles;
 
     impl Evaluation for Titles {
-        fn embed(&mut self, _: &DualEncoder, _: Kind) -> Result<Embedded> {
+        fn embed(&mut self, _: &DualEncoder, _: clip_nn::Compute) -> Result<Embedded> {
             Err(clip_core::Error::internal("not asked for"))
         }
 

@@ -60,7 +60,7 @@ fn the_average_is_written_and_evaluated_and_the_steps_know_nothing_of_it() {
     }
     assert!(!last["image.weight"].equal(&raw(&with, 10)["image.weight"]));
     let embedded = Pairs::new(23, 5, 7)
-        .embed(&open(&with.join("last")), Kind::Float)
+        .embed(&open(&with.join("last")), clip_nn::Compute::F32)
         .unwrap();
     let mut measured = summary.evaluated.unwrap();
     measured.remove("step");

@@ -56,7 +56,7 @@ fn bf16_points_where_f32_does() {
         assert!(list.iter().all(|(_, gradient)| gradient.kind() == Kind::Float));
         (loss, list)
     };
-    let (full, wanted) = all(Kind::Float, 0);
+    let (full, wanted) = all(Compute::F32, 0);
     for micro_batch in [0, 4] {
         let (half, got) = all(Compute::Bf16, micro_batch);
         assert!(

@@ -2,7 +2,7 @@
 
 use super::support::Folder;
 
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 10] = [
     "train",
     "evaluate",
     "predict",
@@ -11,6 +11,7 @@ const COMMANDS: [&str; 9] = [
     "concepts",
     "inspect",
     "average",
+    "calibrate",
     "models",
 ];
 

@@ -3,6 +3,7 @@
 
 mod average;
 mod bad_input;
+mod calibrate;
 mod concepts;
 mod evaluate;
 mod help;
