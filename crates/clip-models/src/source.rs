@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use clip_format::Weights;
-use clip_nn::WeightSource;
 use clip_nn::clip_core::Result;
 use clip_nn::tch::Tensor;
+use clip_nn::{Release, WeightSource};
 
 use crate::map;
 
@@ -19,6 +19,11 @@ impl WeightSource for CheckpointWeights {
 
     fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
         map::tensor(&self.0, name)
+    }
+
+    fn release(&self) -> Option<Release> {
+        let weights = self.0.clone();
+        Some(Release::new(move || weights.release()))
     }
 }
 

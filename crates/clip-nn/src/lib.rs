@@ -30,7 +30,7 @@ pub use objective::{
     TeacherFeatures, Terms, View,
 };
 pub use parameters::{Parameter, Parameters};
-pub use params::{Fresh, Init, ParamOptions, Params, Role, WeightSource};
+pub use params::{Fresh, Init, ParamOptions, Params, Release, Role, WeightSource};
 pub use pipeline::{Pipeline, Preparation, pad, pixels};
 pub use queue::{Asking, FeatureQueue, Modality, Neighbours, QueueRows, State};
 pub use writer::ModelWriter;

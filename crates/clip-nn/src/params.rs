@@ -6,8 +6,9 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use clip_core::{Error, Id, Result};
 use tch::{Device, Kind, Tensor};
@@ -23,6 +24,33 @@ pub trait WeightSource {
 
     /// The tensor of a name, `None` where there is none. Its type and device are the caller's to choose.
     fn tensor(&self, name: &str) -> Result<Option<Tensor>>;
+
+    /// Lets go of the memory that the tensors' values take until they are read again, where that can be done. A layer calls
+    /// it when it has made its own copy.
+    fn release(&self) -> Option<Release> {
+        None
+    }
+}
+
+/// How the memory behind loaded tensors is let go of.
+#[derive(Clone)]
+pub struct Release(Arc<dyn Fn() + Send + Sync>);
+
+impl Release {
+    /// By a function that may be called at any time.
+    pub fn new(release: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(release))
+    }
+
+    pub(crate) fn call(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Release")
+    }
 }
 
 /// What a parameter is: decides weight decay, rates and locks, which read this and not names.
@@ -226,6 +254,13 @@ impl Params {
     pub fn disregard(&self, name: &str) {
         let name = self.full(name);
         self.shared.borrow_mut().seen.insert(name);
+    }
+
+    /// What a layer calls when it has made its own copy of a loaded weight, which stays where it was.
+    pub(crate) fn release(&self) -> Option<Release> {
+        let shared = self.shared.borrow();
+        let loaded = !shared.options.trainable && shared.options.device == Device::Cpu;
+        shared.source.as_ref().filter(|_| loaded)?.release()
     }
 
     /// This cursor's linear layer in int8; outside of towers none is.

@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::Activation;
 use super::weight::Weight;
+use crate::Release;
 
 /// Which form of a layer a product wants.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,7 +73,10 @@ pub(crate) enum Matrix {
 
 /// The forms that were asked for so far; a layer has one, the last block's queries, keys and values two.
 #[derive(Debug, Default)]
-pub(crate) struct Layouts(RefCell<Vec<Layout>>);
+pub(crate) struct Layouts {
+    made: RefCell<Vec<Layout>>,
+    release: Option<Release>,
+}
 
 #[derive(Debug)]
 struct Layout {
@@ -84,6 +88,14 @@ struct Layout {
 }
 
 impl Layouts {
+    /// Of a weight whose own memory may be let go of once it is laid out.
+    pub(crate) fn new(release: Option<Release>) -> Self {
+        Self {
+            made: RefCell::default(),
+            release,
+        }
+    }
+
     /// A product with a form of the layer, which is made where it is not there yet; `columns` are factors of the weight's.
     /// `None` where libtorch does not give it: the plain operators do.
     pub(crate) fn product<T>(
@@ -95,7 +107,7 @@ impl Layouts {
         multiply: impl FnOnce(&Matrix) -> clip_torch::Result<T>,
     ) -> Option<T> {
         let versions = [weight.version(), bias.map_or(0, Weight::version)];
-        let mut layouts = self.0.borrow_mut();
+        let mut layouts = self.made.borrow_mut();
         layouts.retain(|layout| layout.versions == versions);
         let at = layouts.iter().position(|layout| layout.form == form);
         let at = at.unwrap_or_else(|| {
@@ -104,6 +116,10 @@ impl Layouts {
                 form,
                 versions,
             });
+            // Else the file's pages and the copies would be in memory together.
+            if let Some(release) = &self.release {
+                release.call();
+            }
             layouts.len() - 1
         });
         multiply(layouts[at].matrix.as_ref()?).ok()

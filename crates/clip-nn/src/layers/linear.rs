@@ -73,6 +73,7 @@ impl Linear {
     /// Over a weight that was taken from `params`.
     pub(crate) fn over(params: &Params, weight: Tensor) -> Self {
         Self {
+            layouts: Layouts::new(params.release()),
             bytes: params.bytes(),
             ..Self::from_tensors(weight, None)
         }
