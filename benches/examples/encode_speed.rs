@@ -1,18 +1,20 @@
 //! Features of pictures or texts, again and again: `encode_speed MODEL BATCH images|texts [--dtype f32|bf16|int8] [--rows N]
-//! [--rounds N] [--threads N]`.
+//! [--rounds N] [--threads N] [--output FILE]`.
 //!
 //! A round is what `predict` does with a batch of prepared rows: tensors made, towers run, unit rows copied out. BATCH is a
 //! safetensors file with `pixels` `[pairs, 3, height, width]` and `ids` `[pairs, context]`, padded with 0; its rows are taken
 //! again and again up to `--rows`. Two rounds go before those that count. The last line is the speed of the best round: rows
-//! by seconds of processor time (on the clock where the system does not tell them, or with several threads).
+//! by seconds of processor time (on the clock where the system does not tell them, or with several threads). For int8 a
+//! model without a calibration is calibrated first, on the batch itself. `--output` gets the features, safetensors.
 #![allow(clippy::print_stdout, reason = "what it measures is its output")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use clip_core::{Embedder, Error, PixelBatch, Result, TokenBatch};
+use clip_core::{Embedder, Embeddings, Error, FeatureRows, PixelBatch, Result, TokenBatch};
+use clip_data::{SinkOptions, open_sink};
 use clip_format::Families;
-use clip_models::OpenOptions;
+use clip_models::{CALIBRATION_FILE, KeptCalibration, LEAST_COSINE, OpenOptions, Sample};
 use clip_nn::tch::{self, Tensor};
 use clip_nn::{Compute, Pipeline, Zoo};
 
@@ -24,13 +26,14 @@ struct Options {
     rows: usize,
     rounds: usize,
     threads: i32,
+    output: Option<PathBuf>,
 }
 
 impl Options {
     fn read() -> Result<Self> {
         let usage = || {
             Error::invalid(
-                "usage: encode_speed MODEL BATCH images|texts [--dtype f32|bf16|int8] [--rows N] [--rounds N] [--threads N]",
+                "usage: encode_speed MODEL BATCH images|texts [--dtype f32|bf16|int8] [--rows N] [--rounds N] [--threads N] [--output FILE]",
             )
         };
         let mut words = std::env::args().skip(1);
@@ -43,6 +46,7 @@ impl Options {
             rows: 8,
             rounds: 5,
             threads: 1,
+            output: None,
         };
         while let Some(name) = words.next() {
             let value = words.next().ok_or_else(usage)?;
@@ -54,6 +58,7 @@ impl Options {
                 ("--rows", _, Ok(rows)) => options.rows = rows,
                 ("--rounds", _, Ok(rounds)) => options.rounds = rounds,
                 ("--threads", _, Ok(threads)) => options.threads = threads as i32,
+                ("--output", file, _) => options.output = Some(file.into()),
                 _ => return Err(usage()),
             }
         }
@@ -70,21 +75,58 @@ fn main() -> Result<()> {
         compute: Some(options.compute),
         ..OpenOptions::default()
     };
-    let pipeline = clip_models::open(&options.model, &zoo, &Families::bundled(), &open)?;
-    let batch = Rows::read(&options)?;
+    let families = Families::bundled();
+    if options.compute == Compute::Int8 && KeptCalibration::beside(&options.model)?.is_none() {
+        calibrate(&options, &zoo, &families)?;
+    }
+    let pipeline = clip_models::open(&options.model, &zoo, &families, &open)?;
+    let batch = Rows::read(&options, options.images)?;
     let mut best = f64::INFINITY;
     for round in 0..options.rounds + 2 {
         let start = Clock::start(options.threads);
-        batch.encode(&pipeline)?;
+        let features = batch.encode(&pipeline)?;
         let seconds = start.seconds();
         if round >= 2 {
             best = best.min(seconds);
+        }
+        if let Some(output) = options.output.as_ref().filter(|_| round == 0) {
+            write(&features, options.images, output)?;
         }
     }
     println!("peak {:.0} MiB", peak());
     let what = if options.images { "pictures" } else { "texts" };
     println!("{:.2} {what} per CPU second", options.rows as f64 / best);
     Ok(())
+}
+
+/// Calibrates on the batch, both towers, and keeps it beside the model.
+fn calibrate(options: &Options, zoo: &Zoo, families: &Families) -> Result<()> {
+    let mut sample = Sample::default();
+    for images in [true, false] {
+        match Rows::read(options, images)? {
+            Rows::Images(pixels) => sample.pixels.push(pixels),
+            Rows::Texts(tokens) => sample.tokens.push(tokens),
+        }
+    }
+    let kept = clip_models::calibrate(&options.model, zoo, families, &sample, LEAST_COSINE)?;
+    let path = options.model.join(CALIBRATION_FILE);
+    std::fs::write(&path, kept.to_json()?).map_err(|error| Error::io("write", path, error))
+}
+
+fn write(features: &Embeddings, images: bool, path: &Path) -> Result<()> {
+    let mut sink = open_sink(path, SinkOptions::default())?;
+    let (texts, images) = if images {
+        (None, Some(features.clone()))
+    } else {
+        (Some(features.clone()), None)
+    };
+    sink.append(FeatureRows {
+        first: 0,
+        texts,
+        images,
+        columns: Vec::new(),
+    })?;
+    sink.commit()
 }
 
 /// What is encoded.
@@ -94,17 +136,17 @@ enum Rows {
 }
 
 impl Rows {
-    fn read(options: &Options) -> Result<Self> {
+    fn read(options: &Options, images: bool) -> Result<Self> {
         let wrong = |text: String| Error::invalid(text).file(&options.batch);
         let tensors = Tensor::read_safetensors(&options.batch).map_err(|error| wrong(error.to_string()))?;
-        let name = if options.images { "pixels" } else { "ids" };
+        let name = if images { "pixels" } else { "ids" };
         let found = tensors.iter().find(|(known, _)| known == name);
         let (_, tensor) = found.ok_or_else(|| wrong(format!("there is no `{name}`")))?;
         let size = tensor.size();
         let rows: Vec<i64> = (0..options.rows as i64).map(|row| row % size[0]).collect();
         let taken = tensor.index_select(0, &Tensor::from_slice(&rows));
         let flat = |error: tch::TchError| wrong(error.to_string());
-        if options.images {
+        if images {
             let values = Vec::<f32>::try_from(taken.flatten(0, -1)).map_err(flat)?;
             let sides = [size[2] as usize, size[3] as usize];
             return PixelBatch::new(values, sides).map(Self::Images);
@@ -117,12 +159,11 @@ impl Rows {
         Ok(Self::Texts(texts.iter().map(Vec::as_slice).collect()))
     }
 
-    fn encode(&self, pipeline: &Pipeline) -> Result<()> {
+    fn encode(&self, pipeline: &Pipeline) -> Result<Embeddings> {
         match self {
-            Self::Images(pixels) => pipeline.embed_pixels(pixels)?,
-            Self::Texts(tokens) => pipeline.embed_tokens(tokens)?,
-        };
-        Ok(())
+            Self::Images(pixels) => pipeline.embed_pixels(pixels),
+            Self::Texts(tokens) => pipeline.embed_tokens(tokens),
+        }
     }
 }
 

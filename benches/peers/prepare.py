@@ -3,6 +3,7 @@
 prepare.py pictures WHEEL FOLDER   photographs from scikit-image's wheel as JPEG, 800 x 600, 4:2:0, quality 90
 prepare.py model FOLDER            an OpenCLIP directory: ViT-B/32 of the right shape, random weights
 prepare.py features ROWS FOLDER    unit rows of 512 for texts and images, a text near its image
+prepare.py onnx MODEL              graphs of that model's towers for onnxruntime, in f32 and with its dynamic int8
 prepare.py pairs ROWS FOLDER       a batch to train on: pixels for a ViT-B/32 and titles of 8 to 20 tokens, both at random
 """
 
@@ -68,6 +69,54 @@ def features(rows, folder):
     save_file({"text_features": texts}, os.path.join(folder, "texts.safetensors"))
 
 
+def onnx(folder):
+    import open_clip
+    import torch
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = open_clip.create_model(f"local-dir:{folder}").eval()
+
+    class Texts(torch.nn.Module):
+        """open_clip's text tower over as many columns as it is given, where its own wants all 77."""
+
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, ids):
+            length = ids.shape[1]
+            x = model.token_embedding(ids) + model.positional_embedding[:length]
+            x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+            x = model.ln_final(x)
+            return x[torch.arange(x.shape[0]), ids.argmax(-1)] @ model.text_projection
+
+    class Images(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.visual = model.visual
+
+        def forward(self, pixels):
+            return self.visual(pixels)
+
+    made = os.path.join(folder, "onnx")
+    os.makedirs(made, exist_ok=True)
+    ids = torch.zeros(2, 16, dtype=torch.int64)
+    ids[:, 0], ids[:, 9] = 49406, 49407
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    tokens = torch.export.Dim("tokens", min=2, max=77)
+    parts = [
+        ("images", Images(), torch.zeros(2, 3, 224, 224), {0: batch}),
+        ("texts", Texts(), ids, {0: batch, 1: tokens}),
+    ]
+    for name, module, example, shape in parts:
+        path = os.path.join(made, f"{name}.f32.onnx")
+        program = torch.onnx.export(
+            module.eval(), (example,), dynamo=True, dynamic_shapes=(shape,), external_data=False, verbose=False,
+        )
+        program.save(path)
+        quantize_dynamic(path, os.path.join(made, f"{name}.int8.onnx"), weight_type=QuantType.QInt8)
+
+
 def pairs(rows, folder):
     import torch
     from safetensors.torch import save_file
@@ -84,4 +133,4 @@ def pairs(rows, folder):
     save_file({"pixels": torch.randn(int(rows), 3, 224, 224), "ids": ids}, os.path.join(folder, "batch.safetensors"))
 
 
-{"pictures": pictures, "model": model, "features": features, "pairs": pairs}[sys.argv[1]](*sys.argv[2:])
+{"pictures": pictures, "model": model, "features": features, "onnx": onnx, "pairs": pairs}[sys.argv[1]](*sys.argv[2:])

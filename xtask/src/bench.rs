@@ -27,6 +27,10 @@ use race::{Entrant, Measure, Race};
 
 /// Steps of which the best counts, behind one that does not.
 const TIMED: &str = "2";
+/// Rounds of encoding of which the best counts.
+const TIMED_ROUNDS: &str = "5";
+/// What the encoders' tables are in multiples of.
+const OPEN_CLIP: &str = "open_clip f32";
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -51,6 +55,14 @@ enum Name {
     Train,
     /// The same in bf16
     TrainBf16,
+    /// Features of one picture at a time by a ViT-B/32, one core, beside open_clip and onnxruntime in all types
+    Image1,
+    /// The same of 8 at a time
+    Image8,
+    /// The same of 32 at a time
+    Image32,
+    /// Features of 32 titles of 8 to 20 tokens, likewise
+    Text,
 }
 
 /// Where things are.
@@ -98,9 +110,13 @@ impl Places<'_> {
             )
         };
         let trains = |name: &Name| matches!(name, Name::Train | Name::TrainBf16);
+        let encodes = |name: &Name| name.encoded().is_some();
         // Apart: together they would share features, and the command would be built once more.
         if !names.iter().all(trains) {
             cargo(&["--package", "clipzoo"])?;
+        }
+        if names.iter().any(encodes) {
+            cargo(&["--package", "clipzoo-benches", "--example", "encode_speed"])?;
         }
         if names.contains(&Name::Preprocess) {
             cargo(&["--package", "clip-data", "--example", "preprocess_speed"])?;
@@ -153,13 +169,17 @@ impl Places<'_> {
             Name::Rank => self.rank(),
             Name::Train => self.train("f32", TIMED),
             Name::TrainBf16 => self.train("bf16", TIMED),
+            Name::Image1 | Name::Image8 | Name::Image32 | Name::Text => self.encode(name, TIMED_ROUNDS),
         };
         Race {
             measure: match name {
                 Name::Preprocess => Measure::PicturesPerSecond,
                 Name::ColdStart | Name::Rank => Measure::Seconds,
                 Name::Train | Name::TrainBf16 => Measure::PairsPerCpuSecond,
+                Name::Image1 | Name::Image8 | Name::Image32 => Measure::PicturesPerCpuSecond,
+                Name::Text => Measure::TextsPerCpuSecond,
             },
+            base: name.encoded().map(|_| OPEN_CLIP),
             entrants,
             python: &self.python,
             wrapper: self.peer("measure.py"),
@@ -241,6 +261,51 @@ impl Places<'_> {
         ]
     }
 
+    /// Every type of ours, of open_clip's and of onnxruntime's. Ours in bytes comes first, calibrated.
+    fn encode(&self, name: Name, rounds: &str) -> Vec<Entrant> {
+        let (what, rows) = name.encoded().unwrap_or(("images", "1"));
+        let (model, batch) = (self.data("model"), self.data("pairs/batch.safetensors"));
+        let ours = |dtype: &str| {
+            let output = self.output(&format!("{what}.ours.{dtype}.safetensors"));
+            let mut words = vec![
+                self.release("examples/encode_speed"),
+                model.clone().into(),
+                batch.clone().into(),
+            ];
+            words.extend([what, "--dtype", dtype, "--rows", rows, "--rounds", rounds, "--output"].map(OsString::from));
+            words.push(output.into());
+            words
+        };
+        let peer = |kind: &str| {
+            let output = self.output(&format!("{what}.{kind}.safetensors"));
+            let words = [what, kind, rows, rounds, "1"].map(Path::new);
+            let words: Vec<&Path> = [&*model, &*batch].into_iter().chain(words).chain([&*output]).collect();
+            self.script("encode.py", &words)
+        };
+        vec![
+            Entrant::new("clipzoo int8", ours("int8")),
+            Entrant::new("clipzoo bf16", ours("bf16")),
+            Entrant::new("clipzoo f32", ours("f32")),
+            Entrant::new("onnxruntime int8", peer("ort-int8")),
+            Entrant::new("onnxruntime f32", peer("ort-f32")),
+            Entrant::new("open_clip bf16", peer("bf16")),
+            Entrant::new(OPEN_CLIP, peer("f32")),
+        ]
+    }
+
+    /// Ours in f32 and in bytes against open_clip's features.
+    fn same_features(&self, name: Name) -> Result<()> {
+        let (what, _) = name.encoded().unwrap_or(("images", "1"));
+        let theirs = self.output(&format!("{what}.f32.safetensors"));
+        for (dtype, kind) in [("f32", "features"), ("bf16", "lowered"), ("int8", "lowered")] {
+            let ours = self.output(&format!("{what}.ours.{dtype}.safetensors"));
+            process::run(&mut race::command(
+                &self.script("agree.py", &[Path::new(kind), &ours, &theirs]),
+            ))?;
+        }
+        Ok(())
+    }
+
     /// Runs every program once, which also brings its files into memory, and compares ours with the peer's results.
     fn check(&self, name: Name, race: &Race) -> Result<()> {
         let agree = |what: &str, ours: &Path, theirs: &Path| {
@@ -278,6 +343,10 @@ impl Places<'_> {
             }
             Name::Train => self.same_losses("f32", 1e-4),
             Name::TrainBf16 => self.same_losses("bf16", 1e-2),
+            Name::Image1 | Name::Image8 | Name::Image32 | Name::Text => {
+                race.run(1, |_| ())?;
+                self.same_features(name)
+            }
         }
     }
 
@@ -345,6 +414,21 @@ impl Name {
             Self::Rank => "Recall both ways, 32,528 pairs of 512 numbers, the whole process",
             Self::Train => "Training steps of a ViT-B/32 on 16 pairs, f32, one thread on one core",
             Self::TrainBf16 => "Training steps of a ViT-B/32 on 16 pairs, bf16, one thread on one core",
+            Self::Image1 => "Features of pictures by a ViT-B/32, 1 at a time, one thread on one core",
+            Self::Image8 => "Features of pictures by a ViT-B/32, 8 at a time, one thread on one core",
+            Self::Image32 => "Features of pictures by a ViT-B/32, 32 at a time, one thread on one core",
+            Self::Text => "Features of titles of 8 to 20 tokens, 32 at a time, one thread on one core",
+        }
+    }
+
+    /// What is encoded, and how many at a time.
+    fn encoded(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Image1 => Some(("images", "1")),
+            Self::Image8 => Some(("images", "8")),
+            Self::Image32 => Some(("images", "32")),
+            Self::Text => Some(("texts", "32")),
+            _ => None,
         }
     }
 }

@@ -13,13 +13,16 @@ use crate::steps::{Step, Work};
 use crate::workspace::{Workspace, write_whole};
 
 /// What the peers need, pinned: a figure of another version is another figure.
-const PINNED: [&str; 6] = [
+const PINNED: [&str; 9] = [
     "torch==2.13.0",
     "torchvision==0.28.0",
     "open_clip_torch==3.3.0",
     "pillow==13.0.0",
     "numpy",
     "safetensors",
+    "onnx==1.23.2",
+    "onnxruntime==1.32.0",
+    "onnxscript==0.7.2",
 ];
 
 /// Its wheel holds the photographs. It is only unpacked, so its own dependencies are not fetched.
@@ -94,7 +97,19 @@ impl Places<'_> {
                 work: prepare("model", &[&self.data("model")]),
             });
         }
-        if names.iter().any(|name| matches!(name, Name::Train | Name::TrainBf16)) {
+        if names.iter().any(|name| name.encoded().is_some()) {
+            steps.push(Step {
+                name: "onnx",
+                says: "the same model as graphs for onnxruntime, in f32 and int8",
+                inputs: vec![script.clone()],
+                outputs: vec![self.data("model/onnx")],
+                work: prepare("onnx", &[&self.data("model")]),
+            });
+        }
+        if names
+            .iter()
+            .any(|name| matches!(name, Name::Train | Name::TrainBf16) || name.encoded().is_some())
+        {
             steps.push(Step {
                 name: "pairs",
                 says: "pixels and titles of 16 pairs",

@@ -33,6 +33,10 @@ pub(super) enum Measure {
     PicturesPerSecond,
     /// The same, of training pairs by seconds of processor time.
     PairsPerCpuSecond,
+    /// The same of pictures encoded.
+    PicturesPerCpuSecond,
+    /// The same of texts.
+    TextsPerCpuSecond,
 }
 
 impl Measure {
@@ -41,6 +45,8 @@ impl Measure {
             Self::Seconds => "s",
             Self::PicturesPerSecond => "pictures/s",
             Self::PairsPerCpuSecond => "pairs per CPU second",
+            Self::PicturesPerCpuSecond => "pictures per CPU second",
+            Self::TextsPerCpuSecond => "texts per CPU second",
         }
     }
 }
@@ -59,6 +65,8 @@ pub(super) struct Reading {
 pub(super) struct Race<'a> {
     pub(super) measure: Measure,
     pub(super) entrants: Vec<Entrant>,
+    /// An entrant of whose speed every row is also told in multiples.
+    pub(super) base: Option<&'static str>,
     pub(super) python: &'a Path,
     /// The script that runs a program and counts.
     pub(super) wrapper: PathBuf,
@@ -115,7 +123,7 @@ impl Race<'_> {
         let number = |key: &str| cost[key].as_f64().with_context(|| format!("measure.py wrote no {key}"));
         let score = match self.measure {
             Measure::Seconds => number("wall")?,
-            Measure::PicturesPerSecond | Measure::PairsPerCpuSecond => speed(&printed, self.measure.unit())
+            _ => speed(&printed, self.measure.unit())
                 .with_context(|| format!("{} printed no speed: {printed}", entrant.name))?,
         };
         Ok(Reading {
@@ -146,7 +154,7 @@ impl Race<'_> {
             let row = self.row(readings);
             let times = |theirs: f64, ours: f64| match self.measure {
                 Measure::Seconds => theirs / ours,
-                Measure::PicturesPerSecond | Measure::PairsPerCpuSecond => ours / theirs,
+                _ => ours / theirs,
             };
             text += &format!(
                 "| {} | {:.2} | {:.2} | {:.2} | {:.0} | {:.2}× | {:.2}× | {:.2}× |\n",
@@ -164,6 +172,26 @@ impl Race<'_> {
             "\nThe last three columns say how many times {} is faster, and takes less memory, than that row.\n",
             self.entrants[0].name
         );
+        if let Some(base) = self
+            .base
+            .and_then(|base| self.entrants.iter().position(|entrant| entrant.name == base))
+        {
+            let than = self.row(&readings[base]);
+            let row = |(entrant, readings): (&Entrant, &Vec<Reading>)| {
+                let row = self.row(readings);
+                format!(
+                    "| {} | {:.2}× | {:.2}× |\n",
+                    entrant.name,
+                    row.best / than.best,
+                    row.median / than.median
+                )
+            };
+            let rows: String = self.entrants.iter().zip(&readings).map(row).collect();
+            text += &format!(
+                "\n| in multiples of {} | best | median |\n|---|---|---|\n{rows}",
+                self.entrants[base].name
+            );
+        }
         Ok(text)
     }
 
@@ -171,7 +199,7 @@ impl Race<'_> {
         let of = |value: fn(&Reading) -> f64| readings.iter().map(value);
         let best = match self.measure {
             Measure::Seconds => of(|reading| reading.score).fold(f64::INFINITY, f64::min),
-            Measure::PicturesPerSecond | Measure::PairsPerCpuSecond => of(|reading| reading.score).fold(0.0, f64::max),
+            _ => of(|reading| reading.score).fold(0.0, f64::max),
         };
         Row {
             best,
@@ -256,6 +284,7 @@ mod tests {
         let race = Race {
             measure: Measure::Seconds,
             entrants: vec![Entrant::new("ours", sleep("0.1")), Entrant::new("theirs", sleep("0.4"))],
+            base: None,
             python,
             wrapper: root.join("benches/peers/measure.py"),
             output: folder.path().join("output"),
