@@ -46,6 +46,8 @@ pub struct ClipTextConfig {
     pub hidden_act: Activation,
     /// Eps of the norms.
     pub layer_norm_eps: f64,
+    /// Share of the attention weights dropped in training.
+    pub attention_dropout: f64,
     /// Which token is pooled.
     pub pooling: ClipPooling,
     /// The id that `eos` pooling looks for.
@@ -65,6 +67,7 @@ impl Default for ClipTextConfig {
             max_position_embeddings: 77,
             hidden_act: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
+            attention_dropout: 0.0,
             pooling: ClipPooling::Argmax,
             eos_token_id: 49407,
             pad_token_id: 0,
@@ -100,6 +103,7 @@ impl TextBackbone for ClipText {
             ],
         )?;
         sizes::heads(name, config.hidden_size, config.num_attention_heads)?;
+        sizes::share(name, "attention_dropout", config.attention_dropout)?;
         sizes::at_least(
             name,
             "vocab_size",
@@ -114,6 +118,7 @@ impl TextBackbone for ClipText {
             layers: config.num_hidden_layers,
             activation: config.hidden_act,
             eps: config.layer_norm_eps,
+            qkv_bias: true,
         };
         let first = params.layer(0);
         let vocabulary = [config.vocab_size, width];
@@ -121,7 +126,7 @@ impl TextBackbone for ClipText {
         Ok(Self {
             tokens: Embedding::new(&first.at("token_embedding"), vocabulary, Init::Normal(0.02)),
             positions: first.tensor("position_embedding", &context, Role::Embedding, Init::Normal(0.01)),
-            blocks: PreNormStack::new(params, &blocks),
+            blocks: PreNormStack::new(params, &blocks).with_dropout(0.0, config.attention_dropout),
             final_norm: LayerNorm::new(&params.at("final_norm"), width, config.layer_norm_eps),
             config,
         })

@@ -32,6 +32,8 @@ pub struct ClipVisionConfig {
     pub hidden_act: Activation,
     /// Eps of the norms.
     pub layer_norm_eps: f64,
+    /// Share of the attention weights dropped in training.
+    pub attention_dropout: f64,
 }
 
 impl Default for ClipVisionConfig {
@@ -45,6 +47,7 @@ impl Default for ClipVisionConfig {
             patch_size: 32,
             hidden_act: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
+            attention_dropout: 0.0,
         }
     }
 }
@@ -79,6 +82,7 @@ impl ImageBackbone for ClipVision {
             ],
         )?;
         sizes::heads(name, config.hidden_size, config.num_attention_heads)?;
+        sizes::share(name, "attention_dropout", config.attention_dropout)?;
         sizes::at_least(name, "image_size", config.image_size, config.patch_size)?;
         let width = config.hidden_size;
         let blocks = PreNormConfig {
@@ -88,6 +92,7 @@ impl ImageBackbone for ClipVision {
             layers: config.num_hidden_layers,
             activation: config.hidden_act,
             eps: config.layer_norm_eps,
+            qkv_bias: true,
         };
         let first = params.layer(0);
         let spread = Init::Normal((width as f64).powf(-0.5));
@@ -98,7 +103,7 @@ impl ImageBackbone for ClipVision {
             positions: first.tensor("position_embedding", &[tokens, width], Role::Embedding, spread),
             patches,
             pre_norm: LayerNorm::new(&first.at("pre_norm"), width, config.layer_norm_eps),
-            blocks: PreNormStack::new(params, &blocks),
+            blocks: PreNormStack::new(params, &blocks).with_dropout(0.0, config.attention_dropout),
             post_norm: LayerNorm::new(&params.at("post_norm"), width, config.layer_norm_eps),
             width,
             image_size: config.image_size,

@@ -23,6 +23,8 @@ pub enum Visible<'a> {
 pub enum Pooled<'a> {
     /// The first.
     First,
+    /// The last.
+    Last,
     /// That of an index `[batch]` (i64).
     At(&'a Tensor),
     /// Each text's, of rows without a batch.
@@ -34,6 +36,7 @@ impl Pooled<'_> {
     pub fn pick(self, x: &Tensor) -> Tensor {
         match self {
             Self::First => x.narrow(1, 0, 1),
+            Self::Last => x.narrow(1, x.size()[1] - 1, 1),
             Self::At(index) => {
                 let size = x.size();
                 x.gather(1, &index.view([-1, 1, 1]).expand([size[0], 1, size[2]], false), false)
@@ -66,17 +69,32 @@ impl Attention {
     /// Takes `qkv` `[3 width, width]` (rows: queries, keys, values) and `out` `[width, width]`, with biases, from
     /// `params`. `heads` divides `width`.
     pub fn new(params: &Params, width: i64, heads: i64, init: AttentionInit) -> Self {
-        let attention = Self::without_out(params, width, heads, init.qkv);
-        Self {
-            out: Some(Linear::new(&params.at("out"), [width, width], init.out)),
-            ..attention
-        }
+        let qkv = Linear::new(&params.at("qkv"), [width, 3 * width], init.qkv);
+        Self::over(qkv, width, heads).with_out(params, init)
+    }
+
+    /// As [`new`](Self::new), without a bias of queries, keys and values.
+    pub fn without_qkv_bias(params: &Params, width: i64, heads: i64, init: AttentionInit) -> Self {
+        let qkv = Linear::without_bias(&params.at("qkv"), [width, 3 * width], init.qkv);
+        Self::over(qkv, width, heads).with_out(params, init)
     }
 
     /// As [`new`](Self::new), without the matrix behind the heads: their joined values are what it gives.
     pub fn without_out(params: &Params, width: i64, heads: i64, qkv: Init) -> Self {
+        let qkv = Linear::new(&params.at("qkv"), [width, 3 * width], qkv);
+        Self::over(qkv, width, heads)
+    }
+
+    fn with_out(self, params: &Params, init: AttentionInit) -> Self {
         Self {
-            qkv: Linear::new(&params.at("qkv"), [width, 3 * width], qkv),
+            out: Some(Linear::new(&params.at("out"), [self.width; 2], init.out)),
+            ..self
+        }
+    }
+
+    fn over(qkv: Linear, width: i64, heads: i64) -> Self {
+        Self {
+            qkv,
             out: None,
             heads,
             width,
@@ -121,6 +139,14 @@ impl Attention {
         self.put_out_added(self.look_pooled(x, visible, pooled, pass), other, pass)
     }
 
+    /// Queries that are no tokens look at all tokens: `[batch, queries, width] -> [batch, queries, width]`.
+    pub fn forward_from(&self, queries: &Tensor, x: &Tensor, pass: Pass) -> Tensor {
+        let query = self.split(&self.qkv.forward_rows(queries, 0..self.width, pass), 1);
+        let others = self.split(&self.qkv.forward_rows(x, self.width..3 * self.width, pass), 2);
+        let seen = self.attend(&query[0], &others[0], &others[1], None, false, pass);
+        self.put_out(seen, pass)
+    }
+
     /// Through the matrix behind the heads, where there is one.
     fn put_out(&self, seen: Tensor, pass: Pass) -> Tensor {
         match &self.out {
@@ -161,6 +187,7 @@ impl Attention {
                 let seen = match pooled {
                     Pooled::At(index) => positions.unsqueeze(0).le_tensor(&index.unsqueeze(1)),
                     Pooled::First | Pooled::Own(_) => positions.eq(0).unsqueeze(0),
+                    Pooled::Last => positions.ge(0).unsqueeze(0),
                 };
                 Some(seen.unsqueeze(1).unsqueeze(1))
             }
@@ -268,7 +295,7 @@ mod tests {
         let index = Tensor::from_slice(&[1i64, 2]);
         for visible in [Visible::All, Visible::Causal, Visible::Keys(&keys)] {
             let all = attention.forward(&x, visible, Pass::INFER);
-            for pooled in [Pooled::First, Pooled::At(&index)] {
+            for pooled in [Pooled::First, Pooled::Last, Pooled::At(&index)] {
                 let one = attention.forward_pooled(&x, visible, pooled, Pass::INFER);
                 let difference = (one - pooled.pick(&all)).abs().max().double_value(&[]);
                 assert!(difference < 1e-6, "{visible:?} {pooled:?} {difference}");

@@ -79,6 +79,15 @@ impl Linear {
         }
     }
 
+    /// The same with a bias in hand.
+    #[must_use]
+    pub fn with_bias(self, bias: Tensor) -> Self {
+        Self {
+            bias: Some(Weight::new(bias)),
+            ..self
+        }
+    }
+
     /// `[.., input] -> [.., output]`, f32.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
         self.forward_rows_in_kind(x, None, pass).to_kind(Kind::Float)

@@ -27,6 +27,16 @@ impl Patches {
         }
     }
 
+    /// As [`new`](Self::new), with a `bias` `[width]`: ViT's and SigLIP's.
+    pub fn with_bias(params: &Params, size: i64, width: i64) -> Self {
+        let Self { linear, size } = Self::new(params, size, width);
+        let bias = params.tensor("bias", &[width], Role::Bias, Init::Constant(0.0));
+        Self {
+            linear: linear.with_bias(bias),
+            size,
+        }
+    }
+
     /// How many patches a picture of a height and a width has; rests at the right and at the bottom are left out.
     pub fn count(&self, [height, width]: [i64; 2]) -> i64 {
         (height / self.size) * (width / self.size)
@@ -54,18 +64,22 @@ mod tests {
 
     #[test]
     fn equals_the_convolution_also_where_patches_leave_a_rest() {
-        let (patches, parameters) = built(|params| Patches::new(params, 4, 6));
-        let weight = &parameters.iter().next().unwrap().tensor;
-        for [height, width] in [[8, 12], [11, 9]] {
-            let pixels = wave(0.3, &[2, 3, height, width]);
-            let got = patches.forward(&pixels, Pass::INFER);
-            let want = pixels
-                .conv2d(weight, None::<&Tensor>, [4, 4], [0, 0], [1, 1], 1)
-                .flatten(2, 3)
-                .transpose(1, 2);
-            assert_eq!(got.size(), [2, patches.count([height, width]), 6]);
-            let difference = (got - want).abs().max().double_value(&[]);
-            assert!(difference < 1e-5, "{difference}");
+        for make in [Patches::new, Patches::with_bias] {
+            let (patches, parameters) = built(|params| make(params, 4, 6));
+            let mut parameters = parameters.iter();
+            let weight = &parameters.next().unwrap().tensor;
+            let bias = parameters.next().map(|bias| &bias.tensor);
+            for [height, width] in [[8, 12], [11, 9]] {
+                let pixels = wave(0.3, &[2, 3, height, width]);
+                let got = patches.forward(&pixels, Pass::INFER);
+                let want = pixels
+                    .conv2d(weight, bias, [4, 4], [0, 0], [1, 1], 1)
+                    .flatten(2, 3)
+                    .transpose(1, 2);
+                assert_eq!(got.size(), [2, patches.count([height, width]), 6]);
+                let difference = (got - want).abs().max().double_value(&[]);
+                assert!(difference < 1e-5, "{difference}");
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Activation, Attention, AttentionInit, LayerNorm, Mlp, MlpInit, Pooled, Visible};
+use super::{Activation, Attention, AttentionInit, Dropout, LayerNorm, Mlp, MlpInit, Pooled, Visible};
 use crate::{Init, Params, Pass};
 
 /// Sizes of a stack of blocks.
@@ -20,6 +20,8 @@ pub struct PreNormConfig {
     pub activation: Activation,
     /// The norms' eps.
     pub eps: f64,
+    /// Whether queries, keys and values have a bias.
+    pub qkv_bias: bool,
 }
 
 /// A block, `[batch, tokens, width] -> [batch, tokens, width]`.
@@ -29,6 +31,7 @@ pub struct PreNormBlock {
     attention: Attention,
     norm2: LayerNorm,
     mlp: Mlp,
+    dropout: Dropout,
 }
 
 impl PreNormBlock {
@@ -46,27 +49,59 @@ impl PreNormBlock {
             fc2: residual,
         };
         let sizes = [config.width, config.hidden];
+        let attend = if config.qkv_bias {
+            Attention::new
+        } else {
+            Attention::without_qkv_bias
+        };
         Self {
             norm1: LayerNorm::new(&params.at("norm1"), config.width, config.eps),
-            attention: Attention::new(&params.at("attention"), config.width, config.heads, attention),
+            attention: attend(&params.at("attention"), config.width, config.heads, attention),
             norm2: LayerNorm::new(&params.at("norm2"), config.width, config.eps),
             mlp: Mlp::new(&params.at("mlp"), sizes, config.activation, mlp),
+            dropout: Dropout::new(0.0),
+        }
+    }
+
+    /// Drops shares in training: of the values before each sum, and of the attention weights.
+    #[must_use]
+    pub fn with_dropout(self, values: f64, attention: f64) -> Self {
+        Self {
+            dropout: Dropout::new(values),
+            attention: self.attention.with_dropout(attention),
+            ..self
         }
     }
 
     /// All tokens: of a batch, or of a ragged batch's `[rows, width]`.
     pub fn forward(&self, x: &Tensor, visible: Visible<'_>, pass: Pass) -> Tensor {
-        let x = self.attention.forward_added(&self.norm1.forward(x), x, visible, pass);
-        self.mlp.forward_added(&self.norm2.forward(&x), &x, pass)
+        let normed = self.norm1.forward(x);
+        if self.dropout.share(pass) == 0.0 {
+            return self.finish(&self.attention.forward_added(&normed, x, visible, pass), pass);
+        }
+        let attended = self.attention.forward(&normed, visible, pass);
+        self.finish(&(x + self.dropout.forward(&attended, pass)), pass)
     }
 
     /// The pooled token of [`forward`](Self::forward) alone, `[batch, 1, width]`, for about a third of the work.
     pub fn forward_pooled(&self, x: &Tensor, visible: Visible<'_>, pooled: Pooled<'_>, pass: Pass) -> Tensor {
         let normed = self.norm1.forward(x);
-        let x = self
-            .attention
-            .forward_pooled_added(&normed, &pooled.pick(x), visible, pooled, pass);
-        self.mlp.forward_added(&self.norm2.forward(&x), &x, pass)
+        let picked = pooled.pick(x);
+        if self.dropout.share(pass) == 0.0 {
+            let x = self.attention.forward_pooled_added(&normed, &picked, visible, pooled, pass);
+            return self.finish(&x, pass);
+        }
+        let attended = self.attention.forward_pooled(&normed, visible, pooled, pass);
+        self.finish(&(picked + self.dropout.forward(&attended, pass)), pass)
+    }
+
+    /// From the sum of the stream and what attention saw.
+    fn finish(&self, x: &Tensor, pass: Pass) -> Tensor {
+        let normed = self.norm2.forward(x);
+        if self.dropout.share(pass) == 0.0 {
+            return self.mlp.forward_added(&normed, x, pass);
+        }
+        x + self.dropout.forward(&self.mlp.forward(&normed, pass), pass)
     }
 }
 
@@ -82,6 +117,15 @@ impl PreNormStack {
         let block = |i: u32| PreNormBlock::new(&params.at("blocks").at(i).layer(i + 1), config);
         Self {
             blocks: (0..config.layers).map(block).collect(),
+        }
+    }
+
+    /// Drops shares in training: of the values before each sum, and of the attention weights.
+    #[must_use]
+    pub fn with_dropout(self, values: f64, attention: f64) -> Self {
+        let blocks = self.blocks.into_iter();
+        Self {
+            blocks: blocks.map(|block| block.with_dropout(values, attention)).collect(),
         }
     }
 
@@ -114,6 +158,7 @@ mod tests {
             layers: 3,
             activation: Activation::QuickGelu,
             eps: 1e-5,
+            qkv_bias: true,
         };
         built(|params| PreNormStack::new(params, &config)).0
     }
@@ -122,7 +167,11 @@ mod tests {
     fn the_last_block_for_the_pooled_token_alone_is_exact_in_value_and_gradient() {
         let stack = stack();
         let index = Tensor::from_slice(&[1i64, 4]);
-        for (visible, pooled) in [(Visible::All, Pooled::First), (Visible::Causal, Pooled::At(&index))] {
+        for (visible, pooled) in [
+            (Visible::All, Pooled::First),
+            (Visible::All, Pooled::Last),
+            (Visible::Causal, Pooled::At(&index)),
+        ] {
             let run = |tokens| {
                 let x = wave(0.3, &[2, 5, 8]).set_requires_grad(true);
                 let pass = Pass { tokens, ..Pass::TRAIN };
@@ -143,6 +192,20 @@ mod tests {
     }
 
     #[test]
+    fn dropout_is_for_training() {
+        let x = wave(0.3, &[2, 5, 8]);
+        let run = |stack: &PreNormStack, pass| stack.forward(x.shallow_clone(), Visible::All, Pooled::First, pass);
+        let plain = run(&stack(), Pass::TRAIN);
+        for (share, attention) in [(0.5, 0.0), (0.0, 0.5)] {
+            let stack = stack().with_dropout(share, attention);
+            assert_eq!(run(&stack, Pass::INFER), plain);
+            tch::manual_seed(5);
+            let dropped = run(&stack, Pass::TRAIN);
+            assert!((dropped - &plain).abs().max().double_value(&[]) > 1e-3);
+        }
+    }
+
+    #[test]
     fn depth_is_noted() {
         let config = PreNormConfig {
             width: 4,
@@ -151,6 +214,7 @@ mod tests {
             layers: 2,
             activation: Activation::Gelu,
             eps: 1e-5,
+            qkv_bias: true,
         };
         let (_, parameters) = built(|params| PreNormStack::new(params, &config));
         let last = parameters.iter().last().unwrap();

@@ -30,6 +30,7 @@ fn stack(params: &Params, depth: &Depth) -> PreNormStack {
         layers: depth.blocks,
         activation: Activation::Gelu,
         eps: 1e-5,
+        qkv_bias: true,
     };
     PreNormStack::new(params, &config)
 }
