@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | [`ClipBpe`] | merges (plain or gzip), `tokenizer.json` | OpenAI's CLIP, OpenCLIP, Hugging Face's CLIP, EasyNLP's `open_clip` |
 //! | [`ChineseWordPiece`] | `vocab.txt`, `tokenizer.json` | Chinese-CLIP, EasyNLP's Chinese models, any BERT text tower |
+//! | [`JsonTokenizer`] | `tokenizer.json` | SigLIP, RoBERTa, and what else says itself all that it does |
 //!
-//! Both come with the vocabulary of their models ([`ClipBpe::bundled`], [`ChineseWordPiece::bundled`]) and implement
+//! The first two come with the vocabulary of their models ([`ClipBpe::bundled`], [`ChineseWordPiece::bundled`]); all implement
 //! [`clip_core::Tokenizer`]. [`VocabularyKind`] tells what a vocabulary file is, whatever its name.
 //!
 //! Text that breaks tokenizers (misread encodings, HTML references, full-width letters, private-use characters) is treated
@@ -16,6 +17,7 @@ mod basic;
 mod bpe;
 mod clean;
 mod html;
+mod json;
 mod merges;
 mod pipeline;
 mod repair;
@@ -24,5 +26,6 @@ mod wordpiece;
 mod words;
 
 pub use bpe::{BpeOptions, Cleaning, ClipBpe};
+pub use json::JsonTokenizer;
 pub use vocabulary_file::VocabularyKind;
 pub use wordpiece::{ChineseWordPiece, Flavour, WordPieceOptions};
