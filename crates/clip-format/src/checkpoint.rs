@@ -10,10 +10,10 @@ use clip_core::{Error, ImageTransform, Result, Tokenizer};
 use clip_data::{ClipTransform, TransformConfig};
 use serde_json::{Map, Value};
 
-use crate::families::{Evidence, Families, Family};
+use crate::families::{Evidence, Families, Family, text_positions};
 use crate::json::read_json;
 use crate::mapping::{Mapping, Remapped, Row};
-use crate::preprocess::{self, PREPROCESSOR};
+use crate::preprocess;
 use crate::tensor::{TensorInfo, Weights};
 use crate::weights::{Format, WeightsFile};
 use crate::{identity, locate, vocabulary};
@@ -146,7 +146,7 @@ impl Checkpoint {
                 .and_then(Value::as_u64)
                 .and_then(|value| usize::try_from(value).ok())
         };
-        let positions = number(text.get("max_position_embeddings"));
+        let positions = text_positions(text);
         let context = context_length
             .or_else(|| number(self.config.get("context_length")))
             .or(positions)
@@ -195,8 +195,9 @@ impl Checkpoint {
     pub fn files(&self) -> Vec<CheckpointFile> {
         let weights = self.file.files.iter().map(|path| (Role::Weights, path.clone()));
         let config = self.config_files.iter().map(|path| (Role::Config, path.clone()));
-        let preprocessor = Some(self.directory.join(PREPROCESSOR)).filter(|path| path.is_file());
-        let preprocessor = preprocessor.into_iter().map(|path| (Role::Preprocessor, path));
+        // One that is malformed is told when pictures are asked for.
+        let preprocessor = preprocess::file(&self.directory).ok().flatten();
+        let preprocessor = preprocessor.into_iter().map(|(path, _)| (Role::Preprocessor, path));
         let vocabulary = self.vocabulary_files().into_iter().map(|path| (Role::Vocabulary, path));
         let all = weights.chain(config).chain(preprocessor).chain(vocabulary);
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());

@@ -1,6 +1,6 @@
 //! The transform a checkpoint asks for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clip_core::{Error, Result};
 use clip_data::TransformConfig;
@@ -10,16 +10,34 @@ use crate::families::Family;
 use crate::json::read_json;
 
 pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
+/// What transformers writes since its version 5, for texts and pictures in one.
+const PROCESSOR: &str = "processor_config.json";
 
-/// What the config says, else what `preprocessor_config.json` says, else what the family does by itself.
+/// The file that says how pictures are prepared, and what it says. As in transformers, the newer one counts where it
+/// speaks of pictures.
+pub(crate) fn file(directory: &Path) -> Result<Option<(PathBuf, Value)>> {
+    for (name, part) in [(PROCESSOR, Some("image_processor")), (PREPROCESSOR, None)] {
+        let path = directory.join(name);
+        if path.is_file() {
+            let value = read_json(&path)?;
+            if part.is_none_or(|part| value.get(part).is_some_and(Value::is_object)) {
+                return Ok(Some((path, value)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What the config says, else what a file beside it says, else what the family does by itself.
 pub(crate) fn transform(directory: &Path, family: &dyn Family, config: &Value) -> Result<TransformConfig> {
     let vision = config.get("vision_config").filter(|vision| vision.is_object());
     let vision = vision.ok_or_else(|| Error::invalid("the model has no image tower"))?;
-    let path = directory.join(PREPROCESSOR);
+    let mut path = directory.join(PREPROCESSOR);
     let transform = if let Some(transform) = config.get("transform") {
         parse(transform)?
-    } else if path.is_file() {
-        TransformConfig::from_json(&read_json(&path)?).map_err(|error| error.file(&path))?
+    } else if let Some((file, value)) = file(directory)? {
+        path = file;
+        TransformConfig::from_json(&value).map_err(|error| error.file(&path))?
     } else {
         family.default_transform(config)?
     };

@@ -40,6 +40,13 @@ impl Table {
         table
     }
 
+    /// Less the tensors of some names.
+    pub(crate) fn without(mut self, left_out: impl Fn(&str) -> bool) -> Self {
+        self.tensors.retain(|tensor| !left_out(&tensor.name));
+        self.data.retain(|name, _| !left_out(name));
+        self
+    }
+
     pub(crate) fn push(&mut self, name: &str, shape: Vec<usize>, values: &[f32]) {
         self.tensors.push(TensorInfo {
             name: name.into(),

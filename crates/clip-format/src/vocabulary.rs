@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clip_core::{Error, Result, Tokenizer};
-use clip_tokenizers::{BpeOptions, ChineseWordPiece, Cleaning, ClipBpe, Flavour, VocabularyKind, WordPieceOptions};
+use clip_tokenizers::{
+    BpeOptions, ChineseWordPiece, Cleaning, ClipBpe, Flavour, JsonTokenizer, VocabularyKind, WordPieceOptions,
+};
 use serde_json::Value;
 
 use crate::json::read_json;
@@ -17,7 +19,8 @@ const VOCABULARIES: [&str; 4] = [
     "bpe_simple_vocab_16e6.txt.gz",
 ];
 /// Files that belong to it and are copied with it.
-const COMPANIONS: [&str; 4] = [
+const COMPANIONS: [&str; 5] = [
+    "spiece.model",
     "vocab.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -45,8 +48,11 @@ enum Rule {
         flavour: Flavour,
         lower_case: bool,
     },
-    /// A tokenizer of Hugging Face by its name: only a file can bring it.
-    Named(String),
+    /// A tokenizer of Hugging Face: only a file can bring it, a `tokenizer.json` that says all or a list of word pieces.
+    HuggingFace {
+        name: Option<String>,
+        cleaning: Cleaning,
+    },
 }
 
 impl Rule {
@@ -65,7 +71,16 @@ impl Rule {
                 let lower_case = tokenizer.get("lower_case").and_then(Value::as_bool).unwrap_or(true);
                 Ok(Self::WordPiece { flavour, lower_case })
             }
-            (Some("hugging_face"), ..) => Ok(Self::Named(text("name").unwrap_or_default().to_owned())),
+            (Some("hugging_face"), cleaning @ (None | Some("open_clip" | "hugging_face")), _) => {
+                Ok(Self::HuggingFace {
+                    name: text("name").map(str::to_owned),
+                    // OpenCLIP cleans what it hands to such a tokenizer.
+                    cleaning: match cleaning {
+                        Some("hugging_face") => Cleaning::HuggingFace,
+                        _ => Cleaning::OpenClip,
+                    },
+                })
+            }
             (None, ..) if tokenizer.is_null() => Err(Error::invalid(
                 "the config does not say which tokenizer its text tower has",
             )
@@ -105,35 +120,56 @@ pub(crate) fn tokenizer(
                 },
             )?
         }
-        (Rule::Named(_), Some(file)) => match VocabularyKind::of_file(file)? {
-            VocabularyKind::WordPiece => {
-                let lower_case = lower_case_of(directory)?.unwrap_or(true);
-                word_piece(
-                    Some(file),
-                    WordPieceOptions {
-                        context_length,
-                        flavour: Flavour::Bert,
-                        lower_case,
-                    },
-                )?
-            }
-            _ => bpe(
-                Some(file),
-                BpeOptions {
-                    context_length,
-                    cleaning: Cleaning::OpenClip,
-                },
-            )?,
-        },
-        (Rule::Named(name), None) => {
-            return Err(Error::not_found(format!(
-                "the model wants the tokenizer `{name}`, which is not beside it"
-            ))
-            .remedy("put its tokenizer.json or vocab.txt into the model's folder"));
+        (Rule::HuggingFace { name, cleaning }, _) => {
+            let (tokenizer, file) = hugging_face(directory, name.as_deref(), cleaning, context_length)?;
+            check_vocabulary(tokenizer.vocabulary().size, rows, Some(&file))?;
+            return Ok(tokenizer);
         }
     };
     check_vocabulary(tokenizer.vocabulary().size, rows, file.as_deref())?;
     Ok(tokenizer)
+}
+
+/// The tokenizer of a directory of Hugging Face's, and its file. Lists of merges are passed over: only the
+/// `tokenizer.json` beside them says what is done with them.
+fn hugging_face(
+    directory: &Path,
+    name: Option<&str>,
+    cleaning: Cleaning,
+    context_length: usize,
+) -> Result<(Arc<dyn Tokenizer>, PathBuf)> {
+    let json = directory.join("tokenizer.json");
+    if json.is_file() {
+        let tokenizer: Arc<dyn Tokenizer> = match cleaning {
+            Cleaning::OpenClip => Arc::new(ClipBpe::open(
+                &json,
+                BpeOptions {
+                    context_length,
+                    cleaning,
+                },
+            )?),
+            _ => Arc::new(JsonTokenizer::open(&json, context_length)?),
+        };
+        return Ok((tokenizer, json));
+    }
+    let pieces = directory.join("vocab.txt");
+    if pieces.is_file() {
+        let options = WordPieceOptions {
+            context_length,
+            flavour: Flavour::Bert,
+            lower_case: lower_case_of(directory)?.unwrap_or(true),
+        };
+        return Ok((word_piece(Some(&pieces), options)?, pieces));
+    }
+    let there = ["spiece.model", "sentencepiece.bpe.model", "merges.txt"]
+        .into_iter()
+        .find(|name| directory.join(name).is_file());
+    let what = match (there, name) {
+        (Some(there), _) => format!("the model's vocabulary is in {there}, which alone is not read"),
+        (None, Some(name)) => format!("the model wants the tokenizer `{name}`, which is not beside it"),
+        (None, None) => "the model's tokenizer is not beside it".to_owned(),
+    };
+    Err(Error::not_found(what).remedy("put its tokenizer.json or vocab.txt into the model's folder"))
 }
 
 fn bpe(file: Option<&Path>, options: BpeOptions) -> Result<Arc<dyn Tokenizer>> {

@@ -4,6 +4,8 @@
 //! x = norm(words + positions + type)        x = blocks(x), each token seeing all that are no padding
 //! pooled = tanh(pooler(x[first])), x[first], or the mean of x over the tokens
 //! ```
+//!
+//! The first token has position 0; [`Roberta`](crate::Roberta) counts otherwise.
 
 use clip_nn::clip_core::Result;
 use clip_nn::layers::{
@@ -90,7 +92,17 @@ pub struct Bert {
     dropout: Dropout,
     blocks: PostNormStack,
     pooler: Option<Linear>,
+    numbering: Numbering,
     config: BertConfig,
+}
+
+/// How the tokens of a text are numbered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbering {
+    /// From 0, padding as well.
+    FromZero,
+    /// RoBERTa's: what pads has its id for a position, and the others follow on it.
+    BehindPadding,
 }
 
 impl TextBackbone for Bert {
@@ -100,6 +112,13 @@ impl TextBackbone for Bert {
 
     fn build(config: BertConfig, params: &Params) -> Result<Self> {
         check(Self::MODEL_TYPES[0], &config)?;
+        Ok(Self::new(config, Numbering::FromZero, params))
+    }
+}
+
+impl Bert {
+    /// The tower of a config that was checked.
+    pub(crate) fn new(config: BertConfig, numbering: Numbering, params: &Params) -> Self {
         let (width, eps) = (config.hidden_size, config.layer_norm_eps);
         let init = Init::Normal(0.02);
         let blocks = PostNormConfig {
@@ -115,21 +134,41 @@ impl TextBackbone for Bert {
         };
         let embeddings = params.at("embeddings").layer(0);
         let table = |name, rows| Embedding::new(&embeddings.at(name), [rows, width], init);
-        Ok(Self {
-            words: table("word", config.vocab_size).with_padding(config.pad_token_id),
-            positions: table("position", config.max_position_embeddings),
+        let words = table("word", config.vocab_size).with_padding(config.pad_token_id);
+        let positions = table("position", config.max_position_embeddings);
+        Self {
+            words,
+            positions: match numbering {
+                Numbering::FromZero => positions,
+                Numbering::BehindPadding => positions.with_padding(config.pad_token_id),
+            },
             types: table("token_type", config.type_vocab_size),
             norm: LayerNorm::new(&embeddings.at("norm"), width, eps),
             dropout: Dropout::new(config.hidden_dropout_prob),
             blocks: PostNormStack::new(params, &blocks),
             pooler: (config.pooling == BertPooling::Pooler)
                 .then(|| Linear::new(&params.at("pooler"), [width, width], init)),
+            numbering,
             config,
-        })
+        }
+    }
+
+    /// The vectors of the tokens' positions, `[batch, tokens, width]` or `[tokens, width]`.
+    fn positions(&self, ids: &Tensor) -> Tensor {
+        match self.numbering {
+            Numbering::FromZero => self.positions.first(ids.size()[1]),
+            Numbering::BehindPadding => self.positions.forward(&behind_padding(ids, self.config.pad_token_id)),
+        }
     }
 }
 
-fn check(name: &str, config: &BertConfig) -> Result<()> {
+/// RoBERTa's positions, `[batch, tokens]`: of padding its id, of the nth other token that and `n`.
+pub(crate) fn behind_padding(ids: &Tensor, padding: i64) -> Tensor {
+    let tokens = ids.ne(padding).to_kind(Kind::Int64);
+    tokens.cumsum(1, Kind::Int64) * tokens + padding
+}
+
+pub(crate) fn check(name: &str, config: &BertConfig) -> Result<()> {
     sizes::positive(
         name,
         &[
@@ -155,7 +194,10 @@ impl TextEncoder for Bert {
     }
 
     fn context_length(&self) -> i64 {
-        self.config.max_position_embeddings
+        match self.numbering {
+            Numbering::FromZero => self.config.max_position_embeddings,
+            Numbering::BehindPadding => self.config.max_position_embeddings - self.config.pad_token_id - 1,
+        }
     }
 
     fn vocabulary(&self) -> i64 {
@@ -174,7 +216,7 @@ impl TextEncoder for Bert {
             return self.forward_ragged(&tokens.ids, &ragged, pass);
         }
         let (ids, mask) = trimmed(tokens, pass);
-        let embedded = self.words.forward(&ids) + self.types.first(1) + self.positions.first(ids.size()[1]);
+        let embedded = self.words.forward(&ids) + self.types.first(1) + self.positions(&ids);
         let x = self.dropout.forward(&self.norm.forward(&embedded), pass);
         let visible = Visible::Keys(&mask);
         if self.config.pooling == BertPooling::Mean {
@@ -197,7 +239,13 @@ impl TextEncoder for Bert {
 impl Bert {
     /// The tokens alone, where none stands behind padding.
     fn forward_ragged(&self, ids: &Tensor, ragged: &Ragged, pass: Pass) -> TowerOutput {
-        let positions = self.positions.forward(ragged.positions());
+        let positions = match self.numbering {
+            Numbering::FromZero => self.positions.forward(ragged.positions()),
+            Numbering::BehindPadding => {
+                let positions = behind_padding(ids, self.config.pad_token_id);
+                self.positions.forward(&ragged.pack(&positions))
+            }
+        };
         let embedded = self.words.forward(&ragged.pack(ids)) + self.types.first(1) + positions;
         let x = self.dropout.forward(&self.norm.forward(&embedded), pass);
         let pooled = Pooled::Own(ragged);

@@ -15,9 +15,13 @@ mod map;
 mod modified_resnet;
 mod open;
 mod preparation;
+mod roberta;
 mod save;
+mod siglip_text;
+mod siglip_vision;
 mod sizes;
 mod source;
+mod vit;
 
 pub use average::Average;
 pub use bert::{Bert, BertConfig, BertPooling};
@@ -29,7 +33,11 @@ pub use efficientnet_lite::{EfficientNetLite, EfficientNetLiteConfig};
 pub use modified_resnet::{ModifiedResNet, ModifiedResNetConfig};
 pub use open::{Join, Loaded, OpenOptions, join, load, open};
 pub use preparation::CheckpointPreparation;
+pub use roberta::{Roberta, RobertaConfig};
 pub use save::CheckpointWriter;
+pub use siglip_text::{SiglipText, SiglipTextConfig};
+pub use siglip_vision::{SiglipVision, SiglipVisionConfig};
+pub use vit::{Vit, VitConfig, VitPooling};
 
 use clip_nn::Zoo;
 use clip_nn::clip_core::Result;
@@ -43,8 +51,14 @@ use clip_nn::clip_core::Result;
 /// # Ok::<(), clip_nn::clip_core::Error>(())
 /// ```
 pub fn register(zoo: &mut Zoo) -> Result<()> {
-    zoo.image::<ClipVision>()?.image::<EfficientNetLite>()?;
-    zoo.image::<ModifiedResNet>()?;
-    zoo.text::<ClipText>()?.text::<Bert>()?;
+    zoo.image::<ClipVision>()?
+        .image::<EfficientNetLite>()?
+        .image::<ModifiedResNet>()?
+        .image::<SiglipVision>()?
+        .image::<Vit>()?;
+    zoo.text::<ClipText>()?
+        .text::<Bert>()?
+        .text::<Roberta>()?
+        .text::<SiglipText>()?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::bare::{Shapes, Vision, usual_heads};
 use super::open_clip::{HEAD, LOGIT_SCALE, TEXT_PROJECTION, with_image};
 use super::towers::{
     BERT, BERT_ROWS, CLIP_VISION, MODIFIED_RESNET, bert_pooler, cannot, expect_image_projection, expect_linear,
-    expect_softmax, image_projection, linear, model_type, required_tower,
+    expect_softmax, expect_tower, image_projection, linear, model_type, required_tower,
 };
 use super::{Layout, resnet};
 use crate::fields::Fields;
@@ -187,7 +187,7 @@ fn restored_transformer(config: &Value, vision: &Fields<'_>, family: &str) -> Re
 
 /// The keys of a BERT; an error names what they cannot express.
 pub(super) fn restored_bert(config: &Value, family: &str) -> Result<Value> {
-    expect_text_tower(config, BERT, family)?;
+    expect_tower(config, "text_config", BERT, family)?;
     if config.pointer("/tokenizer/lower_case") == Some(&json!(false)) {
         return Err(cannot(family, "a tokenizer that keeps capitals"));
     }
@@ -222,18 +222,6 @@ pub(super) fn restored_bert(config: &Value, family: &str) -> Result<Value> {
         own[key] = text.number(field, default)?.into();
     }
     Ok(own)
-}
-
-/// Refuses another text tower than the layout's.
-pub(super) fn expect_text_tower(config: &Value, wanted: &str, family: &str) -> Result<()> {
-    required_tower(config, "text_config", family)?;
-    match model_type(config, "text_config") {
-        Some(tower) if tower == wanted => Ok(()),
-        tower => Err(cannot(
-            family,
-            &format!("the tower `{}`", tower.unwrap_or("of no type")),
-        )),
-    }
 }
 
 /// Refuses values that the reference's code fixes: no key of the layout could say another.

@@ -7,10 +7,10 @@
 mod bare;
 mod bert;
 mod chinese_clip;
-mod dual_encoder;
 mod easynlp;
 mod efficientnet;
 mod flat;
+mod hugging_face;
 mod native;
 mod open_clip;
 mod resnet;
@@ -25,6 +25,7 @@ use serde_json::Value;
 use crate::mapping::Mapping;
 use crate::tensor::TensorInfo;
 use crate::weights::Format;
+pub(crate) use towers::text_positions;
 
 /// What a family may look at to recognise a checkpoint and to read its config: small files and names, no data.
 pub struct Evidence<'a> {
@@ -122,13 +123,18 @@ impl Families {
     /// The families of this crate.
     pub fn bundled() -> Self {
         let mut families = Self::new();
-        let bundled: [Arc<dyn Family>; 8] = [
+        let bundled: [Arc<dyn Family>; 13] = [
             Arc::new(bert::Bert),
             Arc::new(chinese_clip::ChineseClip),
-            Arc::new(dual_encoder::DualEncoder),
             Arc::new(easynlp::ChineseClip),
             Arc::new(easynlp::OpenClip),
+            Arc::new(easynlp::TwoTowers::NOW),
+            Arc::new(easynlp::TwoTowers::OF_2022),
             Arc::new(efficientnet::EfficientNetLite0),
+            Arc::new(hugging_face::ChineseClip),
+            Arc::new(hugging_face::Clip),
+            Arc::new(hugging_face::DualEncoder),
+            Arc::new(hugging_face::Siglip),
             Arc::new(native::Native),
             Arc::new(open_clip::OpenClip),
         ];

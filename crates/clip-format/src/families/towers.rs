@@ -1,4 +1,4 @@
-//! What several families share: the tensor names of Hugging Face's towers, and their configs.
+//! What several families share: the tensor names of CLIP's and BERT's towers as Hugging Face has them, and their configs.
 
 use clip_core::{Error, Result};
 use clip_data::TransformConfig;
@@ -11,6 +11,8 @@ use crate::mapping::Row;
 pub(crate) const CLIP_VISION: &str = "clip_vision_model";
 pub(crate) const CLIP_TEXT: &str = "clip_text_model";
 pub(crate) const BERT: &str = "bert";
+pub(crate) const ROBERTA: &str = "roberta";
+pub(crate) const XLM_ROBERTA: &str = "xlm-roberta";
 pub(crate) const EFFICIENTNET_LITE0: &str = "efficientnet_lite0";
 pub(crate) const MODIFIED_RESNET: &str = "modified_resnet";
 
@@ -20,7 +22,7 @@ const BERT_CONTEXT: usize = 52;
 /// ln(1 / 0.07): how CLIP's temperature starts, as Hugging Face rounds it.
 pub(crate) const LOGIT_SCALE: f64 = 2.6592;
 
-/// Hugging Face's `CLIPVisionModel`. `pre_layrnorm` is their spelling.
+/// Hugging Face's `CLIPVisionModel` around its blocks, which are [`ENCODER_ROWS`]. `pre_layrnorm` is their spelling.
 pub(crate) const CLIP_VISION_ROWS: &[Row] = &[
     Row::Same {
         file: "embeddings.class_embedding",
@@ -38,20 +40,24 @@ pub(crate) const CLIP_VISION_ROWS: &[Row] = &[
         file: "embeddings.position_ids",
     },
     Row::Same {
-        file: "pre_layrnorm.{p}",
-        model: "pre_norm.{p}",
+        file: "pre_layrnorm.{n}",
+        model: "pre_norm.{n}",
     },
     Row::Same {
-        file: "post_layernorm.{p}",
-        model: "post_norm.{p}",
+        file: "post_layernorm.{n}",
+        model: "post_norm.{n}",
+    },
+];
+
+/// The blocks of Hugging Face's CLIP and SigLIP, of both towers.
+pub(crate) const ENCODER_ROWS: &[Row] = &[
+    Row::Same {
+        file: "encoder.layers.{i}.layer_norm1.{n}",
+        model: "blocks.{i}.norm1.{n}",
     },
     Row::Same {
-        file: "encoder.layers.{i}.layer_norm1.{p}",
-        model: "blocks.{i}.norm1.{p}",
-    },
-    Row::Same {
-        file: "encoder.layers.{i}.layer_norm2.{p}",
-        model: "blocks.{i}.norm2.{p}",
+        file: "encoder.layers.{i}.layer_norm2.{n}",
+        model: "blocks.{i}.norm2.{n}",
     },
     Row::Concat {
         file: &[
@@ -75,7 +81,7 @@ pub(crate) const CLIP_VISION_ROWS: &[Row] = &[
     },
 ];
 
-/// Hugging Face's `BertModel`, without the pooler.
+/// Hugging Face's `BertModel` and `RobertaModel`, without the pooler.
 pub(crate) const BERT_ROWS: &[Row] = &[
     Row::Same {
         file: "embeddings.word_embeddings.weight",
@@ -90,8 +96,8 @@ pub(crate) const BERT_ROWS: &[Row] = &[
         model: "embeddings.token_type.weight",
     },
     Row::Same {
-        file: "embeddings.LayerNorm.{p}",
-        model: "embeddings.norm.{p}",
+        file: "embeddings.LayerNorm.{n}",
+        model: "embeddings.norm.{n}",
     },
     Row::Drop {
         file: "embeddings.position_ids",
@@ -112,8 +118,8 @@ pub(crate) const BERT_ROWS: &[Row] = &[
         model: "blocks.{i}.attention.out.{p}",
     },
     Row::Same {
-        file: "encoder.layer.{i}.attention.output.LayerNorm.{p}",
-        model: "blocks.{i}.attention.norm.{p}",
+        file: "encoder.layer.{i}.attention.output.LayerNorm.{n}",
+        model: "blocks.{i}.attention.norm.{n}",
     },
     Row::Same {
         file: "encoder.layer.{i}.intermediate.dense.{p}",
@@ -124,8 +130,8 @@ pub(crate) const BERT_ROWS: &[Row] = &[
         model: "blocks.{i}.mlp.fc2.{p}",
     },
     Row::Same {
-        file: "encoder.layer.{i}.output.LayerNorm.{p}",
-        model: "blocks.{i}.norm.{p}",
+        file: "encoder.layer.{i}.output.LayerNorm.{n}",
+        model: "blocks.{i}.norm.{n}",
     },
 ];
 
@@ -154,8 +160,57 @@ const NOISE: [&str; 7] = [
     "use_cache",
 ];
 
+/// What a BERT's config means where it says nothing.
+pub(crate) struct BertDefaults {
+    pub(crate) model_type: &'static str,
+    pub(crate) vocab_size: usize,
+    pub(crate) hidden_size: usize,
+    pub(crate) intermediate_size: usize,
+    pub(crate) layers: usize,
+    pub(crate) heads: usize,
+    pub(crate) pad_token_id: usize,
+}
+
+impl BertDefaults {
+    /// Hugging Face's `BertConfig`.
+    pub(crate) const BERT: Self = Self {
+        model_type: BERT,
+        vocab_size: 30522,
+        hidden_size: 768,
+        intermediate_size: 3072,
+        layers: 12,
+        heads: 12,
+        pad_token_id: 0,
+    };
+    /// Hugging Face's `RobertaConfig`.
+    pub(crate) const ROBERTA: Self = Self {
+        model_type: ROBERTA,
+        vocab_size: 50265,
+        pad_token_id: 1,
+        ..Self::BERT
+    };
+    /// Hugging Face's `XLMRobertaConfig`: RoBERTa's arithmetic.
+    pub(crate) const XLM_ROBERTA: Self = Self {
+        model_type: XLM_ROBERTA,
+        vocab_size: 30522,
+        ..Self::ROBERTA
+    };
+
+    /// Those of a tower of this type, if it is a BERT.
+    pub(crate) fn of(model_type: &str) -> Option<&'static Self> {
+        [&Self::BERT, &Self::ROBERTA, &Self::XLM_ROBERTA]
+            .into_iter()
+            .find(|defaults| defaults.model_type == model_type)
+    }
+}
+
 /// BERT's config with Hugging Face's names and defaults; what else it holds stays.
 pub(crate) fn bert_config(config: &Value, path: &str, pooling: &str) -> Result<Value> {
+    bert_config_from(&BertDefaults::BERT, config, path, pooling)
+}
+
+/// The same with other defaults.
+pub(crate) fn bert_config_from(defaults: &BertDefaults, config: &Value, path: &str, pooling: &str) -> Result<Value> {
     let fields = Fields::new(config, path)?;
     fields.expect(&[
         ("position_embedding_type", json!("absolute")),
@@ -163,19 +218,19 @@ pub(crate) fn bert_config(config: &Value, path: &str, pooling: &str) -> Result<V
         ("add_cross_attention", json!(false)),
     ])?;
     let known = json!({
-        "model_type": BERT,
-        "vocab_size": fields.size("vocab_size", 30522)?,
-        "hidden_size": fields.size("hidden_size", 768)?,
-        "num_hidden_layers": fields.size("num_hidden_layers", 12)?,
-        "num_attention_heads": fields.size("num_attention_heads", 12)?,
-        "intermediate_size": fields.size("intermediate_size", 3072)?,
+        "model_type": defaults.model_type,
+        "vocab_size": fields.size("vocab_size", defaults.vocab_size)?,
+        "hidden_size": fields.size("hidden_size", defaults.hidden_size)?,
+        "num_hidden_layers": fields.size("num_hidden_layers", defaults.layers)?,
+        "num_attention_heads": fields.size("num_attention_heads", defaults.heads)?,
+        "intermediate_size": fields.size("intermediate_size", defaults.intermediate_size)?,
         "hidden_act": fields.text("hidden_act", "gelu")?,
         "hidden_dropout_prob": fields.number("hidden_dropout_prob", 0.1)?,
         "attention_probs_dropout_prob": fields.number("attention_probs_dropout_prob", 0.1)?,
         "max_position_embeddings": fields.size("max_position_embeddings", 512)?,
         "type_vocab_size": fields.size("type_vocab_size", 2)?,
         "layer_norm_eps": fields.number("layer_norm_eps", 1e-12)?,
-        "pad_token_id": fields.index("pad_token_id", 0)?,
+        "pad_token_id": fields.index("pad_token_id", defaults.pad_token_id)?,
         "pooling": pooling,
     });
     Ok(with_rest(known, config))
@@ -200,7 +255,7 @@ pub(crate) fn clip_vision_config(config: &Value, path: &str) -> Result<Value> {
 }
 
 /// The known keys first, then what else the config holds.
-fn with_rest(mut known: Value, config: &Value) -> Value {
+pub(crate) fn with_rest(mut known: Value, config: &Value) -> Value {
     if let (Value::Object(known), Value::Object(config)) = (&mut known, config) {
         let rest = config.iter().filter(|(key, _)| !NOISE.contains(&key.as_str()));
         rest.for_each(|(key, value)| {
@@ -212,11 +267,20 @@ fn with_rest(mut known: Value, config: &Value) -> Value {
 
 /// How many ids a text has at most, before a tokenizer is asked: the positions, or BERT's shorter habit.
 pub(crate) fn bert_context(text_config: &Value) -> usize {
-    let positions = text_config
-        .get("max_position_embeddings")
-        .and_then(Value::as_u64)
-        .unwrap_or(512);
-    (positions as usize).min(BERT_CONTEXT)
+    text_positions(text_config).unwrap_or(512).min(BERT_CONTEXT)
+}
+
+/// The most ids of a text that a tower has positions for. RoBERTa's begin behind that of the padding.
+pub(crate) fn text_positions(text_config: &Value) -> Option<usize> {
+    let number = |key: &str| text_config.get(key)?.as_u64()?.try_into().ok();
+    let positions: usize = number("max_position_embeddings")?;
+    match text_config.get("model_type").and_then(Value::as_str) {
+        Some(ROBERTA | XLM_ROBERTA) => {
+            let padding = number("pad_token_id").unwrap_or(BertDefaults::ROBERTA.pad_token_id);
+            Some(positions.saturating_sub(padding + 1))
+        }
+        _ => Some(positions),
+    }
 }
 
 /// A projection without bias.
@@ -242,6 +306,18 @@ pub(crate) fn model_type<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
 /// A tower that a layout needs.
 pub(crate) fn required_tower<'a>(config: &'a Value, key: &str, family: &str) -> Result<&'a Value> {
     tower(config, key).ok_or_else(|| cannot(family, &format!("a model without `{key}`")))
+}
+
+/// Refuses another tower than the layout's.
+pub(crate) fn expect_tower(config: &Value, key: &str, wanted: &str, family: &str) -> Result<()> {
+    required_tower(config, key, family)?;
+    match model_type(config, key) {
+        Some(tower) if tower == wanted => Ok(()),
+        tower => Err(cannot(
+            family,
+            &format!("the tower `{}`", tower.unwrap_or("of no type")),
+        )),
+    }
 }
 
 /// The side of the pictures, from the vision tower.

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `{i}`, `{j}` | a number without leading zeros: a block, a stage |
 //! | `{p}` | `weight` or `bias` |
+//! | `{n}` | the same of a norm; old files call them `gamma` and `beta`, which are read and never written |
 //! | `{*}` | anything, at least one character |
 //!
 //! Both sides of a row hold the same placeholders, so either name gives the other.
@@ -21,7 +22,7 @@ use clip_core::{Error, Result};
 use pattern::Pattern;
 
 /// One row of a mapping: what the file has, what the model has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Row {
     /// The same tensor under another name. Never copied.
     Same {
@@ -80,6 +81,14 @@ pub enum Row {
         /// The tensor it stands beside, by its canonical name.
         beside: &'static str,
     },
+    /// A number (f32, no dimensions) that a file may lack, where the reference starts it itself. Another row says how
+    /// the file has it.
+    Number {
+        /// Canonical name.
+        model: &'static str,
+        /// What it is then.
+        value: f32,
+    },
     /// A tensor of the file that the model does not need: a buffer, a head. It is not saved.
     Drop {
         /// Name in the file.
@@ -114,7 +123,7 @@ struct Rule {
     beside: Option<Pattern>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Op {
     Same,
     Counter,
@@ -127,7 +136,15 @@ enum Op {
         file: usize,
     },
     Default,
+    Number(f32),
     Drop,
+}
+
+impl Op {
+    /// Whether it makes what the file does not have, so that no name is looked up by it.
+    fn makes(self) -> bool {
+        matches!(self, Self::Default | Self::Number(_))
+    }
 }
 
 impl Mapping {
@@ -196,6 +213,7 @@ impl Rule {
                 file: from, model: to, ..
             } => (Op::Counter, file(&[from])?, model(&[to])?),
             Row::Default { model: to, rows_of } => (Op::Default, file(&[rows_of])?, model(&[to])?),
+            Row::Number { model: to, value } => (Op::Number(value), Vec::new(), model(&[to])?),
             Row::Drop { file: from } => (Op::Drop, file(&[from])?, Vec::new()),
         };
         let mut sides = file.iter().chain(&model).chain(&beside).map(Pattern::placeholders);
@@ -222,7 +240,7 @@ impl Rule {
                 model: file,
                 file: model,
             },
-            op @ (Op::Same | Op::Counter | Op::Transpose | Op::Default | Op::Drop) => op,
+            op @ (Op::Same | Op::Counter | Op::Transpose | Op::Default | Op::Number(_) | Op::Drop) => op,
         };
         Self {
             op,
@@ -243,7 +261,7 @@ fn find<'r, 'n>(
     name: &'n str,
     side: impl Fn(&'r Rule) -> &'r Vec<Pattern>,
 ) -> Option<(&'r Rule, usize, Vec<&'n str>)> {
-    rules.iter().filter(|rule| rule.op != Op::Default).find_map(|rule| {
+    rules.iter().filter(|rule| !rule.op.makes()).find_map(|rule| {
         let found = side(rule).iter().enumerate();
         let mut found = found.filter_map(|(part, pattern)| Some((part, pattern.captures(name)?)));
         found.next().map(|(part, captures)| (rule, part, captures))

@@ -15,6 +15,8 @@ enum Piece {
     Number,
     /// `{p}`
     Part,
+    /// `{n}`
+    NormPart,
     /// `{*}`
     Anything,
 }
@@ -34,6 +36,7 @@ impl Pattern {
             pieces.push(match kind {
                 "i" | "j" => Piece::Number,
                 "p" => Piece::Part,
+                "n" => Piece::NormPart,
                 "*" => Piece::Anything,
                 _ => return Err(unknown(pattern)),
             });
@@ -58,6 +61,7 @@ impl Pattern {
             Piece::Literal(_) => None,
             Piece::Number => Some("{i}"),
             Piece::Part => Some("{p}"),
+            Piece::NormPart => Some("{n}"),
             Piece::Anything => Some("{*}"),
         };
         self.pieces.iter().filter_map(kind).collect()
@@ -80,18 +84,28 @@ impl Pattern {
     }
 }
 
+/// What a norm's parts are called, and what they are. `gamma` and `beta` are what they were called in TensorFlow, whose
+/// checkpoints of BERT were converted with them.
+const NORM_PARTS: [(&str, &str); 4] = [
+    ("weight", "weight"),
+    ("bias", "bias"),
+    ("gamma", "weight"),
+    ("beta", "bias"),
+];
+
 fn matches<'n>(pieces: &[Piece], name: &'n str, captures: &mut Vec<&'n str>) -> bool {
     let Some((piece, pieces)) = pieces.split_first() else {
         return name.is_empty();
     };
-    let mut with = |length: usize| {
-        captures.push(&name[..length]);
+    let mut capture = |captured: &'n str, length: usize| {
+        captures.push(captured);
         let matched = matches(pieces, &name[length..], captures);
         if !matched {
             captures.pop();
         }
         matched
     };
+    let mut with = |length: usize| capture(&name[..length], length);
     match piece {
         Piece::Literal(text) => name
             .strip_prefix(text.as_str())
@@ -104,6 +118,10 @@ fn matches<'n>(pieces: &[Piece], name: &'n str, captures: &mut Vec<&'n str>) -> 
         Piece::Part => {
             let part = ["weight", "bias"].into_iter().find(|part| name.starts_with(part));
             part.is_some_and(|part| with(part.len()))
+        }
+        Piece::NormPart => {
+            let part = NORM_PARTS.into_iter().find(|(part, _)| name.starts_with(part));
+            part.is_some_and(|(part, means)| capture(means, part.len()))
         }
         Piece::Anything => {
             let ends: Vec<usize> = name
@@ -119,7 +137,7 @@ fn matches<'n>(pieces: &[Piece], name: &'n str, captures: &mut Vec<&'n str>) -> 
 
 fn unknown(pattern: &str) -> Error {
     Error::internal(format!(
-        "the pattern `{pattern}` holds an unknown placeholder; known: {{i}}, {{j}}, {{p}}, {{*}}"
+        "the pattern `{pattern}` holds an unknown placeholder; known: {{i}}, {{j}}, {{p}}, {{n}}, {{*}}"
     ))
 }
 
@@ -143,6 +161,10 @@ mod tests {
             captures("{*}.num_batches_tracked", "a.b.num_batches_tracked"),
             Some(vec!["a.b"])
         );
+        assert_eq!(captures("norm.{n}", "norm.weight"), Some(vec!["weight"]));
+        assert_eq!(captures("norm.{n}", "norm.beta"), Some(vec!["bias"]));
+        assert_eq!(captures("norm.{n}", "norm.gammas"), None);
+        assert_eq!(captures("norm.{p}", "norm.gamma"), None);
         assert_eq!(captures("{*}", ""), None);
         assert_eq!(captures("é{*}", "éöx"), Some(vec!["öx"]));
         assert!(Pattern::new("", "{x}").is_err() && Pattern::new("", "{i").is_err());

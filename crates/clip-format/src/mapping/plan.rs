@@ -23,6 +23,7 @@ pub(super) enum Make {
     /// Part `.1` of `.2` of a source.
     Part(String, usize, usize),
     Zeros,
+    Number(f32),
 }
 
 /// What a mapping makes of given tensors.
@@ -44,6 +45,7 @@ impl Plan {
         for rule in defaults {
             plan.add_default(rule, tensors);
         }
+        mapping.rules.iter().for_each(|rule| plan.add_number(rule));
         plan.check_unique()?;
         Ok(plan)
     }
@@ -105,7 +107,7 @@ impl Plan {
                     }
                     groups.add(output, part, rule.file.len(), tensor);
                 }
-                Op::Drop | Op::Default => {}
+                Op::Drop | Op::Default | Op::Number(_) => {}
             }
         }
         plan.join(groups)?;
@@ -206,6 +208,21 @@ impl Plan {
         }
     }
 
+    fn add_number(&mut self, rule: &Rule) {
+        let Op::Number(value) = rule.op else { return };
+        let name = rule.model[0].expand(&[]);
+        if !self.outputs.iter().any(|output| output.info.name == name) {
+            self.outputs.push(Output {
+                info: TensorInfo {
+                    name,
+                    dtype: Dtype::F32,
+                    shape: Vec::new(),
+                },
+                make: Make::Number(value),
+            });
+        }
+    }
+
     fn check_unique(&self) -> Result<()> {
         let mut sources: HashMap<&str, &Make> = HashMap::new();
         for output in &self.outputs {
@@ -226,7 +243,7 @@ impl Make {
         match self {
             Self::Take(name) | Self::Transpose(name) | Self::Part(name, ..) => format!("`{name}`"),
             Self::Concat(names) => format!("`{}`", names.join("`, `")),
-            Self::Zeros => "a default".to_owned(),
+            Self::Zeros | Self::Number(_) => "a default".to_owned(),
         }
     }
 }

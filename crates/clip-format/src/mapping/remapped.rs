@@ -84,6 +84,7 @@ impl<W: AsWeights> Weights for Remapped<W> {
                 view.data[part * length..(part + 1) * length].to_vec().into()
             }
             Make::Zeros => vec![0; info.bytes()].into(),
+            Make::Number(value) => value.to_le_bytes().to_vec().into(),
         };
         Ok(Some(TensorView {
             dtype: info.dtype,

@@ -100,6 +100,32 @@ fn every_operation_loads() {
 }
 
 #[test]
+fn a_number_stands_in_only_where_the_file_has_none() {
+    const ROWS: &[Row] = &[
+        Row::Reshape {
+            file: "scale",
+            model: "scale",
+            file_rank: 1,
+            model_rank: 0,
+        },
+        Row::Number {
+            model: "scale",
+            value: 2.5,
+        },
+    ];
+    let mapping = Mapping::new().under("f.", "m.", ROWS).unwrap();
+    let value = |file: &Table| {
+        let model = Remapped::load(&mapping, file as &dyn Weights).unwrap();
+        assert_eq!(model.names(), ["m.scale"]);
+        let back = Table::of(&Remapped::save(&mapping, &model as &dyn Weights).unwrap());
+        assert_eq!((back.names(), &back.tensors()[0].shape), (vec!["f.scale"], &vec![1]));
+        model.view("m.scale").unwrap().unwrap().to_f32().unwrap()
+    };
+    assert_eq!(value(&Table::new([])), [2.5]);
+    assert_eq!(value(&Table::new([("f.scale", vec![1], vec![7.0])])), [7.0]);
+}
+
+#[test]
 fn same_and_reshape_borrow() {
     let file = file();
     let model = load(&file).unwrap();

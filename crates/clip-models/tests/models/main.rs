@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
 mod average;
+mod gradients;
+mod texts;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +20,7 @@ use clip_nn::{
 use safetensors::{Dtype, SafeTensors};
 
 /// Directories, and files that are named themselves.
-const MODELS: [&str; 10] = [
+const MODELS: [&str; 17] = [
     "oc_vit_tiny",
     "oc_vit_tiny_quickgelu",
     "hf_vtde_bert_clipvision_tiny",
@@ -29,6 +31,13 @@ const MODELS: [&str; 10] = [
     "open_clip_custom_text_tiny/epoch_2.pt",
     "easynlp_open_clip_rn_tiny",
     "easynlp_chinese_clip_rn_tiny",
+    "hf_vtde_roberta_vit_tiny",
+    "hf_clip_tiny",
+    "hf_clip_tiny_legacy_eos2",
+    "hf_chinese_clip_tiny",
+    "hf_siglip_tiny",
+    "easynlp_hf_tiny",
+    "easynlp_hf_2022_tiny",
 ];
 
 /// Models whose reference ran in half-precision weights, of which the plain outputs are of others.
@@ -108,6 +117,25 @@ impl Reference {
         model.encode_texts(&TextInput::Tokens(self.tokens()), pass).unwrap()
     }
 
+    /// The symmetric InfoNCE loss of the pairs, or SigLIP's where the model has a bias.
+    fn loss(&self, model: &DualEncoder) -> Tensor {
+        let images = unit_rows(&self.images(model, Pass::INFER).raw);
+        let texts = unit_rows(&self.texts(model, Pass::INFER).raw);
+        let logits = images.matmul(&texts.transpose(0, 1)) * model.logit_scale().exp();
+        let count = logits.size()[0];
+        match model.logit_bias() {
+            Some(bias) => {
+                let signs = Tensor::eye(count, (Kind::Float, Device::Cpu)) * 2 - 1;
+                ((logits + bias) * signs).log_sigmoid().sum(Kind::Float) / -count
+            }
+            None => {
+                let targets = Tensor::arange(count, (Kind::Int64, Device::Cpu));
+                let back = logits.transpose(0, 1).cross_entropy_for_logits(&targets);
+                (logits.cross_entropy_for_logits(&targets) + back) / 2
+            }
+        }
+    }
+
     fn images(&self, model: &DualEncoder, pass: Pass) -> Encoded {
         let pixels = self.get("pixel_values").shallow_clone();
         model.encode_images(&ImageInput::Pixels(pixels), pass).unwrap()
@@ -152,7 +180,8 @@ fn features_and_logits_are_the_references() {
         assert_near(&texts, reference.get("text_features_norm"), 1e-6);
         let scale = f64::from(pipeline.info().logit_scale);
         assert!((scale - reference.get("logit_scale_exp").double_value(&[0])).abs() < 1e-4);
-        let logits = images.matmul(&texts.transpose(0, 1)) * scale;
+        let bias = f64::from(pipeline.info().logit_bias.unwrap_or(0.0));
+        let logits = images.matmul(&texts.transpose(0, 1)) * scale + bias;
         assert_near(&logits, reference.get("logits_per_image"), 1e-4);
     }
 }
@@ -218,8 +247,13 @@ fn padding_changes_no_feature() {
         let together = reference.texts(&loaded.model, Pass::INFER).raw;
         let Tokens { ids, mask } = reference.tokens();
         for row in 0..ids.size()[0] {
-            // Alone and without its padding; OpenCLIP's rows are padded with zeros.
-            let length = ids.get(row).ne(0).nonzero().max().int64_value(&[]) + 1;
+            // Alone and without its padding.
+            let padding = loaded.model.text().pad_id();
+            let tokens = match reference.tensors.get("attention_mask") {
+                Some(mask) => mask.get(row).ne(0),
+                None => ids.get(row).ne(padding),
+            };
+            let length = tokens.nonzero().max().int64_value(&[]) + 1;
             let cut = |tensor: &Tensor| tensor.narrow(0, row, 1).narrow(1, 0, length);
             let tokens = Tokens {
                 ids: cut(&ids),
@@ -241,13 +275,7 @@ fn gradients_reach_every_parameter_that_features_depend_on() {
         let reference = Reference::read(name);
         let loaded = load(fixture(name), &zoo, &families, trainable(), None).unwrap();
         let model = &loaded.model;
-        let images = unit_rows(&reference.images(model, Pass::INFER).raw);
-        let texts = unit_rows(&reference.texts(model, Pass::INFER).raw);
-        let logits = images.matmul(&texts.transpose(0, 1)) * model.logit_scale().exp();
-        let targets = Tensor::arange(5, (Kind::Int64, Device::Cpu));
-        let loss =
-            logits.cross_entropy_for_logits(&targets) + logits.transpose(0, 1).cross_entropy_for_logits(&targets);
-        loss.backward();
+        reference.loss(model).backward();
         for parameter in model.parameters().trainable() {
             let gradient = parameter.tensor.grad();
             assert!(gradient.defined(), "{name}: {}", parameter.name);

@@ -196,7 +196,8 @@ fn a_config_with_a_backbone_nobody_knows() {
     );
     assert_eq!(
         predicted(&folder),
-        "model: unknown image backbone `resnet_9000`; known: clip_vision_model, efficientnet_lite0, modified_resnet"
+        "model: unknown image backbone `resnet_9000`; known: clip_vision_model, efficientnet_lite0, modified_resnet, \
+         siglip_vision_model, vit"
     );
     folder.write("model/config.json", config.replace("\"clipzoo\"", "\"no_such_family\""));
     let message = predicted(&folder);

@@ -1,4 +1,5 @@
-//! EasyNLP's own layouts: flat configs whose every key is required, OpenAI's tensor names under a prefix.
+//! EasyNLP's own layouts: two with flat configs whose every key is required and OpenAI's tensor names under a prefix, and
+//! two that join towers of Hugging Face.
 //!
 //! EasyNLP reads weights from `pytorch_model.bin` alone. Nothing here writes pickle, so a restored directory holds the
 //! same tensors under the same names in `model.safetensors`; EasyNLP takes it once they are written as
@@ -8,9 +9,11 @@
 
 mod chinese_clip;
 mod open_clip;
+mod two_towers;
 
 pub(crate) use chinese_clip::ChineseClip;
 pub(crate) use open_clip::OpenClip;
+pub(crate) use two_towers::{TwoTowers, has_names_of_two_towers};
 
 use clip_core::Result;
 use clip_data::TransformConfig;

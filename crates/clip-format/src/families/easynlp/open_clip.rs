@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::bare::{Shapes, usual_heads};
 use super::super::flat::{self, CLIP_ACTIVATION, CLIP_EPS, HEAD_WIDTH};
 use super::super::open_clip::{BLOCKS, TEXT};
-use super::super::towers::CLIP_TEXT;
+use super::super::towers::{CLIP_TEXT, expect_tower};
 use super::super::{Evidence, Family, Layout};
 use super::{default_transform, has_picture_tower, layout, restored, with_config};
 use crate::fields::Fields;
@@ -62,7 +62,7 @@ impl Family for OpenClip {
 
     fn restore(&self, config: &Value, transform: Option<&TransformConfig>) -> Result<Layout> {
         let mut own = restored(config, MODEL_TYPE, NAME)?;
-        flat::expect_text_tower(config, CLIP_TEXT, NAME)?;
+        expect_tower(config, "text_config", CLIP_TEXT, NAME)?;
         flat::expect_tokenizer(config, NAME, "clip_bpe")?;
         let text = Fields::new(config, "config")?.object("text_config")?;
         let width = text.required_size("hidden_size")?;

@@ -200,26 +200,15 @@ pub(super) fn bert(sizes: Sizes) -> (Value, Table) {
     (bert_json(sizes), out.table)
 }
 
-pub(super) fn dual_encoder(vision: Sizes, text: Sizes) -> (Value, Table) {
-    let Sizes {
-        width,
-        hidden,
-        layers,
-        embed,
-    } = vision;
-    let mut out = Builder::new();
-    out.add("logit_scale", &[]);
-    bert_tensors(&mut out, "text_model.", text);
-    out.linear("text_model.pooler.dense", text.width, text.width);
-    out.add("text_projection.weight", &[embed, text.width]);
-    out.add("visual_projection.weight", &[embed, width]);
-    out.add("vision_model.embeddings.class_embedding", &[width]);
-    out.add("vision_model.embeddings.patch_embedding.weight", &[width, 3, 2, 2]);
-    out.add("vision_model.embeddings.position_embedding.weight", &[5, width]);
-    out.norm("vision_model.pre_layrnorm", width);
-    out.norm("vision_model.post_layernorm", width);
+pub(super) fn encoder_layers(
+    out: &mut Builder,
+    prefix: &str,
+    Sizes {
+        width, hidden, layers, ..
+    }: Sizes,
+) {
     for layer in 0..layers {
-        let at = format!("vision_model.encoder.layers.{layer}");
+        let at = format!("{prefix}encoder.layers.{layer}");
         for part in ["q_proj", "k_proj", "v_proj", "out_proj"] {
             out.linear(&format!("{at}.self_attn.{part}"), width, width);
         }
@@ -228,12 +217,36 @@ pub(super) fn dual_encoder(vision: Sizes, text: Sizes) -> (Value, Table) {
         out.linear(&format!("{at}.mlp.fc1"), hidden, width);
         out.linear(&format!("{at}.mlp.fc2"), width, hidden);
     }
+}
+
+pub(super) fn clip_vision_tensors(out: &mut Builder, prefix: &str, sizes: Sizes) {
+    let width = sizes.width;
+    out.add(format!("{prefix}embeddings.class_embedding"), &[width]);
+    out.add(format!("{prefix}embeddings.patch_embedding.weight"), &[width, 3, 2, 2]);
+    out.add(format!("{prefix}embeddings.position_embedding.weight"), &[5, width]);
+    out.norm(&format!("{prefix}pre_layrnorm"), width);
+    out.norm(&format!("{prefix}post_layernorm"), width);
+    encoder_layers(out, prefix, sizes);
+}
+
+pub(super) fn clip_vision_json(sizes: Sizes) -> Value {
+    json!({
+        "model_type": "clip_vision_model", "hidden_size": sizes.width, "intermediate_size": sizes.hidden, "image_size": 4,
+        "num_hidden_layers": sizes.layers, "num_attention_heads": 2, "patch_size": 2,
+    })
+}
+
+pub(super) fn dual_encoder(vision: Sizes, text: Sizes) -> (Value, Table) {
+    let mut out = Builder::new();
+    out.add("logit_scale", &[]);
+    bert_tensors(&mut out, "text_model.", text);
+    out.linear("text_model.pooler.dense", text.width, text.width);
+    out.add("text_projection.weight", &[vision.embed, text.width]);
+    out.add("visual_projection.weight", &[vision.embed, vision.width]);
+    clip_vision_tensors(&mut out, "vision_model.", vision);
     let config = json!({
-        "model_type": "vision-text-dual-encoder", "projection_dim": embed, "text_config": bert_json(text),
-        "vision_config": {
-            "model_type": "clip_vision_model", "hidden_size": width, "intermediate_size": hidden, "image_size": 4,
-            "num_hidden_layers": layers, "num_attention_heads": 2, "patch_size": 2,
-        },
+        "model_type": "vision-text-dual-encoder", "projection_dim": vision.embed, "text_config": bert_json(text),
+        "vision_config": clip_vision_json(vision),
     });
     (config, out.table)
 }

@@ -3,6 +3,7 @@
 mod bare;
 mod chinese_clip;
 mod easynlp;
+mod hugging_face;
 mod layouts;
 mod refusals;
 

@@ -24,10 +24,13 @@ fn an_unknown_model_type_lists_the_known_ones() {
         "`model_type` \"align\" in config.json is of no known family; known: bert (`model_type` \"bert\"), chinese_clip \
          (tensors under `visual.` and `bert.`, beside vision.json and text.json or in a clip_cn_*.pt), clipzoo \
          (`model_type` \"clipzoo\"), easynlp-chinese-clip (`model_type` \"chinese_clip\" with `embed_dim`, or a bare file \
-         with its tensors), easynlp-open-clip (`model_type` \"open_clip\" in a flat config, or a bare file with its \
-         tensors), efficientnet_lite0 (`model_type` \"efficientnet_lite0\", or a bare file with its tensors), open_clip \
-         (a config with `model_cfg`, or a bare file with OpenAI's names), vision-text-dual-encoder (`model_type` \
-         \"vision-text-dual-encoder\")"
+         with its tensors), easynlp-hf (`text_config`, `vision_config`, and tensors under `text_encoder.` and \
+         `vision_encoder.`), easynlp-hf-2022 (`text_config`, `vision_config`, and tensors under `roberta.` and `vit.`), \
+         easynlp-open-clip (`model_type` \"open_clip\" in a flat config, or a bare file with its tensors), \
+         efficientnet_lite0 (`model_type` \"efficientnet_lite0\", or a bare file with its tensors), hf-chinese-clip \
+         (`model_type` \"chinese_clip\" with `text_config` and `vision_config`), hf-clip (`model_type` \"clip\"), open_clip \
+         (a config with `model_cfg`, or a bare file with OpenAI's names), siglip (`model_type` \"siglip\"), \
+         vision-text-dual-encoder (`model_type` \"vision-text-dual-encoder\")"
     );
     assert!(evidence_error(None, &[]).starts_with("there is no config beside the weights"));
     assert!(evidence_error(Some(json!([1])), &[]).starts_with("config.json fits no known family"));
@@ -214,7 +217,7 @@ fn towers_of_another_type_pass_through() {
         "model_type": "vision-text-dual-encoder", "projection_dim": 4,
         "text_config": {"model_type": "mine", "depth": 3}, "vision_config": {"model_type": "yours", "image_size": 32},
     });
-    let family = dual_encoder::DualEncoder;
+    let family = hugging_face::DualEncoder;
     let ours = canonical(&family, &config, &[]).unwrap();
     assert_eq!(ours["text_config"], config["text_config"]);
     let mapping = family.mapping(&ours).unwrap();
@@ -233,7 +236,7 @@ fn towers_of_another_type_pass_through() {
 fn clip_vision_configs_are_read_in_each_of_their_forms() {
     let of = |vision: Value| {
         let config = json!({"model_type": "vision-text-dual-encoder", "text_config": {"model_type": "bert"}, "vision_config": vision});
-        canonical(&dual_encoder::DualEncoder, &config, &[]).unwrap()["vision_config"].clone()
+        canonical(&hugging_face::DualEncoder, &config, &[]).unwrap()["vision_config"].clone()
     };
     let nested =
         of(json!({"model_type": "clip", "vision_config": {"hidden_size": 96, "model_type": "clip_vision_model"}}));
@@ -241,7 +244,7 @@ fn clip_vision_configs_are_read_in_each_of_their_forms() {
     let named = of(json!({"model_type": "clip_vision_model", "hidden_size": 96}));
     assert_eq!((&nested, &flat), (&named, &named));
     assert_eq!((&named["hidden_size"], &named["patch_size"]), (&json!(96), &json!(32)));
-    let mapping = dual_encoder::DualEncoder
+    let mapping = hugging_face::DualEncoder
         .mapping(&json!({"vision_config": named}))
         .unwrap();
     for prefix in ["vision_model", "vision_model.vision_model"] {
@@ -262,9 +265,14 @@ fn every_bundled_family_is_in_the_table_once() {
             "chinese_clip",
             "clipzoo",
             "easynlp-chinese-clip",
+            "easynlp-hf",
+            "easynlp-hf-2022",
             "easynlp-open-clip",
             "efficientnet_lite0",
+            "hf-chinese-clip",
+            "hf-clip",
             "open_clip",
+            "siglip",
             "vision-text-dual-encoder"
         ]
     );
