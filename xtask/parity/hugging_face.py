@@ -145,7 +145,8 @@ def main():
         easynlp(options.models / "easynlp_hf_2022_tiny", True)
     for folder in sorted(options.models.iterdir()):
         config = folder / "config.json"
-        if (folder / "model.safetensors").exists() and "model_type" in json.loads(config.read_text()):
+        is_theirs = config.exists() and "model_type" in json.loads(config.read_text())
+        if is_theirs and (folder / "model.safetensors").exists():
             of_directory(folder)
 
 
