@@ -194,11 +194,14 @@ impl Checkpoint {
     /// The checkpoint's files.
     pub fn files(&self) -> Vec<CheckpointFile> {
         let weights = self.file.files.iter().map(|path| (Role::Weights, path.clone()));
-        let config = self.config_files.iter().map(|path| (Role::Config, path.clone()));
+        let vocabulary = self.vocabulary_files();
+        // A tokenizer's settings may have been read for the config; they are listed once.
+        let config = self.config_files.iter().filter(|path| !vocabulary.contains(path));
+        let config = config.map(|path| (Role::Config, path.clone()));
         // One that is malformed is told when pictures are asked for.
         let preprocessor = preprocess::file(&self.directory).ok().flatten();
         let preprocessor = preprocessor.into_iter().map(|(path, _)| (Role::Preprocessor, path));
-        let vocabulary = self.vocabulary_files().into_iter().map(|path| (Role::Vocabulary, path));
+        let vocabulary = vocabulary.iter().map(|path| (Role::Vocabulary, path.clone()));
         let all = weights.chain(config).chain(preprocessor).chain(vocabulary);
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
         all.map(|(role, path)| CheckpointFile {

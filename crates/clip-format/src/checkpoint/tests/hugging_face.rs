@@ -71,6 +71,8 @@ fn what_siglip_pads_with_is_the_tokenizers() {
     assert_eq!(pad(folder.path()), 0);
     // A saved copy has it in its config as well.
     let checkpoint = open(folder.path()).unwrap();
+    let listed: Vec<PathBuf> = checkpoint.files().into_iter().map(|file| file.path).collect();
+    assert_eq!(listed.iter().filter(|file| **file == path).count(), 1);
     let target = folder.path().join("saved");
     let family = Families::bundled().get("siglip").unwrap();
     save(
