@@ -88,7 +88,9 @@ impl PreNormBlock {
         let normed = self.norm1.forward(x);
         let picked = pooled.pick(x);
         if self.dropout.share(pass) == 0.0 {
-            let x = self.attention.forward_pooled_added(&normed, &picked, visible, pooled, pass);
+            let x = self
+                .attention
+                .forward_pooled_added(&normed, &picked, visible, pooled, pass);
             return self.finish(&x, pass);
         }
         let attended = self.attention.forward_pooled(&normed, visible, pooled, pass);
