@@ -98,6 +98,19 @@ impl Checkpoint {
         self.weights.clone()
     }
 
+    /// Names of the file that no name of the family fits, or parts of a tensor whose other parts are missing.
+    pub fn unknown_tensors(&self) -> &[String] {
+        self.weights.unknown()
+    }
+
+    /// How texts are prepared and cut into tokens, in words.
+    ///
+    /// # Errors
+    /// The config does not say, or says what is not supported.
+    pub fn tokenizer_rule(&self) -> Result<String> {
+        vocabulary::describe(&self.directory, &self.config).map_err(|error| error.file(&self.directory))
+    }
+
     /// The tensors under the file's own names.
     pub fn raw_tensors(&self) -> &[TensorInfo] {
         self.file.tensors.tensors()

@@ -19,7 +19,9 @@
 //! `text.`, a single tower's too. What a tower's tensors are called is its backbone's business; the towers known here
 //! have the names of `families/towers.rs`, on the model's side of its rows.
 
+mod cast;
 mod checkpoint;
+mod convert;
 mod families;
 mod fields;
 mod identity;
@@ -38,10 +40,11 @@ mod vocabulary;
 mod weights;
 
 pub use checkpoint::{Checkpoint, CheckpointFile, Role};
-pub use families::{Evidence, Families, Family, Layout};
+pub use convert::{Converted, convert};
+pub use families::{Evidence, Families, Family, Layout, VocabularyForm};
 pub use mapping::{AsWeights, Mapping, Remapped, Row};
 pub use pairing::pair_towers;
 pub use save::{Extras, StagedDirectory, save, write_model};
 pub use tensor::{Dtype, TensorInfo, TensorView, Weights};
 pub use vocabulary::check_vocabulary;
-pub use weights::{Format, WeightsFile, write_safetensors};
+pub use weights::{Format, WeightsFile, write_safetensors, write_weights};

@@ -27,10 +27,7 @@ pub(crate) fn weights(path: &Path) -> Result<PathBuf> {
         return Ok(found);
     }
     let candidates = candidates(path)?;
-    let chinese: Vec<&String> = candidates
-        .iter()
-        .filter(|name| name.starts_with("clip_cn_") && name.ends_with(".pt"))
-        .collect();
+    let chinese: Vec<&String> = candidates.iter().filter(|name| is_chinese_clip(name)).collect();
     if let [only] = chinese.as_slice() {
         return Ok(path.join(only));
     }
@@ -44,6 +41,16 @@ pub(crate) fn weights(path: &Path) -> Result<PathBuf> {
         .remedy("name the file itself"),
     };
     Err(error.file(path))
+}
+
+/// How Chinese-CLIP calls its files of weights.
+fn is_chinese_clip(name: &str) -> bool {
+    name.starts_with("clip_cn_") && name.ends_with(".pt")
+}
+
+/// Whether a file of this name in a directory is taken for its weights or its config.
+pub(crate) fn is_known(name: &str) -> bool {
+    WEIGHTS.contains(&name) || [OPEN_CLIP_CONFIG, CONFIG].contains(&name) || is_chinese_clip(name)
 }
 
 /// Files that may be weights, by their endings, in order of name.

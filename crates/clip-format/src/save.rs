@@ -8,17 +8,19 @@ use clip_data::TransformConfig;
 use serde_json::Value;
 
 use crate::families::{Family, Layout};
+use crate::locate;
 use crate::mapping::Remapped;
+use crate::preprocess::PREPROCESSOR;
 use crate::tensor::Weights;
-use crate::vocabulary::is_vocabulary_name;
-use crate::weights::write_safetensors;
+use crate::vocabulary::{self, is_vocabulary_name};
+use crate::weights::write_weights;
 
 /// What goes into a directory beside weights and config.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Extras<'a> {
     /// The transform, which the layout states in its own way.
     pub transform: Option<&'a TransformConfig>,
-    /// Vocabulary files, copied under their names.
+    /// Vocabulary files: copied under their names, or rewritten in the form that the layout's readers look for.
     pub vocabulary: &'a [PathBuf],
 }
 
@@ -58,17 +60,11 @@ pub fn write_model(
             format!("the layout `{}`: {}", family.name(), error.what()),
         )
     })?;
-    for path in extras.vocabulary {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if !is_vocabulary_name(name) {
-            return Err(Error::invalid("is no vocabulary file").file(path));
-        }
-        fs::copy(path, directory.join(name)).map_err(|error| Error::io("copy", path, error))?;
-    }
+    vocabulary::write(family.vocabulary(), extras.vocabulary, config, directory)?;
     for (name, value) in files {
         write_json(&directory.join(name), &value)?;
     }
-    write_safetensors(&directory.join(weights_name), &renamed)
+    write_weights(&directory.join(weights_name), &renamed)
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {
@@ -168,25 +164,21 @@ fn sibling(target: &Path, kind: &str) -> Result<PathBuf> {
     Ok(target.with_file_name(format!(".{}.{kind}", name.to_string_lossy())))
 }
 
+/// Whether some layout writes a file or a folder of this name, apart from vocabularies.
+fn is_written(name: &str) -> bool {
+    let others = [PREPROCESSOR, "1_Pooling", "vision.json", "text.json"];
+    others.contains(&name) || locate::is_known(name)
+}
+
 /// Refuses to replace a directory that holds anything but a checkpoint's files.
 fn refuse_foreign(directory: &Path) -> Result<()> {
     if !directory.exists() {
         return Ok(());
     }
-    let ours = [
-        "open_clip_model.safetensors",
-        "model.safetensors",
-        "config.json",
-        "open_clip_config.json",
-        "preprocessor_config.json",
-        "vision.json",
-        "text.json",
-        "1_Pooling",
-    ];
     for entry in fs::read_dir(directory).map_err(|error| Error::io("list", directory, error))? {
         let name = entry.map_err(|error| Error::io("list", directory, error))?.file_name();
         let name = name.to_string_lossy();
-        if !ours.contains(&&*name) && !is_vocabulary_name(&name) {
+        if !is_written(&name) && !is_vocabulary_name(&name) {
             return Err(
                 Error::invalid(format!("the directory holds {name}, which is no file of a checkpoint"))
                     .file(directory)

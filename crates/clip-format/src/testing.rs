@@ -48,15 +48,19 @@ impl Table {
     }
 
     pub(crate) fn push(&mut self, name: &str, shape: Vec<usize>, values: &[f32]) {
+        let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.push_bytes(name, Dtype::F32, shape, data);
+    }
+
+    /// Appends a tensor, in place of one of the same name.
+    pub(crate) fn push_bytes(&mut self, name: &str, dtype: Dtype, shape: Vec<usize>, data: Vec<u8>) {
+        self.tensors.retain(|tensor| tensor.name != name);
         self.tensors.push(TensorInfo {
             name: name.into(),
-            dtype: Dtype::F32,
+            dtype,
             shape,
         });
-        self.data.insert(
-            name.into(),
-            values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        );
+        self.data.insert(name.into(), data);
     }
 
     /// Takes out a tensor.

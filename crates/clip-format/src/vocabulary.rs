@@ -1,19 +1,24 @@
 //! The tokenizer a checkpoint asks for.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clip_core::{Error, Result, Tokenizer};
 use clip_tokenizers::{
-    BpeOptions, ChineseWordPiece, Cleaning, ClipBpe, Flavour, JsonTokenizer, VocabularyKind, WordPieceOptions,
+    BpeOptions, ChineseWordPiece, Cleaning, ClipBpe, Flavour, JsonTokenizer, VocabularyContents, VocabularyKind,
+    WordPieceOptions,
 };
 use serde_json::Value;
 
+use crate::families::VocabularyForm;
 use crate::json::read_json;
+
+const VOCAB_TXT: &str = "vocab.txt";
 
 /// Files that make a vocabulary, in the order they are looked for.
 const VOCABULARIES: [&str; 4] = [
-    "vocab.txt",
+    VOCAB_TXT,
     "merges.txt",
     "tokenizer.json",
     "bpe_simple_vocab_16e6.txt.gz",
@@ -39,6 +44,97 @@ pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
 /// Whether a file's name is one of a vocabulary's.
 pub(crate) fn is_vocabulary_name(name: &str) -> bool {
     VOCABULARIES.contains(&name) || COMPANIONS.contains(&name)
+}
+
+/// Puts a model's vocabulary into a directory in the form that a layout's readers look for. Where the model has no file
+/// and is used with a bundled vocabulary, that is written out, unless the layout takes files as they are.
+pub(crate) fn write(form: VocabularyForm, files: &[PathBuf], config: &Value, directory: &Path) -> Result<()> {
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    if let Some(path) = files
+        .iter()
+        .find(|path| !name(path).is_some_and(|name| is_vocabulary_name(&name)))
+    {
+        return Err(Error::invalid("is no vocabulary file").file(path));
+    }
+    // The one that counts when the model is opened.
+    let main = VOCABULARIES.iter().find_map(|wanted| {
+        let mut found = files.iter().filter(|path| name(path).as_deref() == Some(wanted));
+        found.next()
+    });
+    let kind = main.map(VocabularyKind::of_file).transpose()?;
+    let contents = || match main {
+        Some(path) => VocabularyContents::open(path).map(Some),
+        None => bundled(config),
+    };
+    let put = |name: &str, bytes: &[u8]| {
+        let path = directory.join(name);
+        fs::write(&path, bytes).map_err(|error| Error::io("write", &path, error))
+    };
+    match (form, kind) {
+        (VocabularyForm::VocabTxt, _) => match contents()? {
+            None => Ok(()),
+            Some(contents) => match (kind, main) {
+                // As it was, to the byte.
+                (Some(VocabularyKind::GzipMerges | VocabularyKind::WordPiece), Some(path)) => {
+                    copy(path, &directory.join(VOCAB_TXT))
+                }
+                _ if contents.kind() == VocabularyKind::Merges => put(VOCAB_TXT, &contents.packed_merges()?),
+                _ => put(VOCAB_TXT, contents.pieces_text()?.as_bytes()),
+            },
+        },
+        (VocabularyForm::HuggingFace, None | Some(VocabularyKind::GzipMerges)) => match contents()? {
+            None => Ok(()),
+            Some(contents) if contents.kind() == VocabularyKind::Merges => {
+                put("merges.txt", contents.merges_text()?.as_bytes())?;
+                put("vocab.json", format!("{}\n", contents.token_ids()).as_bytes())
+            }
+            Some(contents) => put(VOCAB_TXT, contents.pieces_text()?.as_bytes()),
+        },
+        _ => files.iter().try_for_each(|path| {
+            let name = path.file_name().unwrap_or_default();
+            copy(path, &directory.join(name))
+        }),
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to)
+        .map(drop)
+        .map_err(|error| Error::io("copy", from, error))
+}
+
+/// The bundled vocabulary that a model without one is used with; `None` if none fits its table of embeddings.
+fn bundled(config: &Value) -> Result<Option<VocabularyContents>> {
+    let contents = match Rule::of(config) {
+        Ok(Rule::Bpe(_)) => VocabularyContents::bundled_merges()?,
+        Ok(Rule::WordPiece { .. }) => VocabularyContents::bundled_pieces()?,
+        Ok(Rule::HuggingFace { .. }) | Err(_) => return Ok(None),
+    };
+    let rows = config.pointer("/text_config/vocab_size").and_then(Value::as_u64);
+    Ok((rows == Some(contents.size() as u64)).then_some(contents))
+}
+
+/// How texts are prepared and cut into tokens, in words that differ where it differs.
+pub(crate) fn describe(directory: &Path, config: &Value) -> Result<String> {
+    Ok(match Rule::of(config)? {
+        Rule::Bpe(Cleaning::HuggingFace) => "byte pairs, cleaned as Hugging Face does".to_owned(),
+        Rule::Bpe(_) => "byte pairs, cleaned as OpenCLIP does".to_owned(),
+        Rule::WordPiece { flavour, lower_case } => {
+            let whose = if flavour == Flavour::ChineseClip {
+                "Chinese-CLIP's"
+            } else {
+                "BERT's"
+            };
+            let case = if lower_case_of(directory)?.unwrap_or(lower_case) {
+                "lower case"
+            } else {
+                "case kept"
+            };
+            format!("word pieces by {whose} rules, {case}")
+        }
+        Rule::HuggingFace { name: Some(name), .. } => format!("the tokenizer `{name}`"),
+        Rule::HuggingFace { name: None, .. } => "the tokenizer of its own file".to_owned(),
+    })
 }
 
 /// What a canonical config says about its tokenizer.

@@ -17,10 +17,10 @@ use crate::vocabulary_file::{VocabularyKind, first_lines, read, text};
 use crate::words::{END, START, words};
 
 /// OpenAI's merges, as every CLIP of OpenAI and OpenCLIP uses them.
-const BUNDLED: &[u8] = include_bytes!("../data/bpe_simple_vocab_16e6.txt.gz");
+pub(crate) const BUNDLED: &[u8] = include_bytes!("../data/bpe_simple_vocab_16e6.txt.gz");
 
 /// The special tokens under Hugging Face's names.
-const HF_SPECIAL: [&str; 2] = ["<|startoftext|>", "<|endoftext|>"];
+pub(crate) const HF_SPECIAL: [&str; 2] = ["<|startoftext|>", "<|endoftext|>"];
 
 /// How Hugging Face's `CLIPTokenizer` splits text.
 const HF_WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";

@@ -15,7 +15,7 @@ use crate::repair::is_space;
 use crate::vocabulary_file::{VocabularyKind, read, text};
 
 /// The vocabulary of BERT-base Chinese, which Chinese-CLIP and EasyNLP's Chinese models use.
-const BUNDLED: &[u8] = include_bytes!("../data/bert-base-chinese-vocab.txt.gz");
+pub(crate) const BUNDLED: &[u8] = include_bytes!("../data/bert-base-chinese-vocab.txt.gz");
 
 const UNKNOWN: &str = "[UNK]";
 const START: &str = "[CLS]";
@@ -133,11 +133,7 @@ impl ChineseWordPiece {
     }
 
     fn of_pieces(text: &str, options: &WordPieceOptions) -> Result<Self> {
-        let lines = text
-            .strip_suffix('\n')
-            .unwrap_or(text)
-            .split('\n')
-            .map(|line| line.strip_suffix('\r').unwrap_or(line));
+        let lines = lines(text);
         match options.flavour {
             // Chinese-CLIP strips the pieces, Hugging Face only their line breaks.
             Flavour::ChineseClip => Self::chinese_clip(
@@ -226,6 +222,12 @@ impl Tokenizer for ChineseWordPiece {
     fn vocabulary(&self) -> Vocabulary {
         self.vocabulary.clone()
     }
+}
+
+/// The pieces of a list, whose ids are their lines.
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> + Clone {
+    let lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
+    lines.map(|line| line.strip_suffix('\r').unwrap_or(line))
 }
 
 /// The ids of words, no more than just enough to fill the room.

@@ -160,6 +160,15 @@ impl TransformConfig {
         }
     }
 
+    /// The nearest transform that a form can say: size, filter, mean and deviation are kept, and so is the resize where
+    /// the form has a word for it; for the rest the form's own rule counts.
+    pub fn nearest(&self, form: ConfigForm) -> Self {
+        match form {
+            ConfigForm::OpenClip => open_clip::nearest(self),
+            ConfigForm::HuggingFace => hugging_face::nearest(self),
+        }
+    }
+
     /// Checks that every number is in range.
     ///
     /// # Errors
@@ -348,6 +357,34 @@ mod tests {
             let config = read(value);
             assert_eq!(read(config.to_json(ConfigForm::HuggingFace).unwrap()), config);
             config.to_json(ConfigForm::OpenClip).unwrap_err();
+        }
+        let hugging = read(json!({ "do_resize": true, "size": 40, "crop_size": 32, "image_mean": 0.5 }));
+        let keep = TransformConfig {
+            resize: Resize::Keep,
+            fill: 3,
+            filter: Filter::Lanczos,
+            ..hugging.clone()
+        };
+        let cover = TransformConfig {
+            resize: Resize::Cover,
+            size: [30, 20],
+            ..TransformConfig::easynlp(30)
+        };
+        for config in [
+            TransformConfig::easynlp(224),
+            TransformConfig::chinese_clip(32),
+            hugging,
+            keep,
+            cover,
+        ] {
+            for form in [ConfigForm::OpenClip, ConfigForm::HuggingFace] {
+                let near = config.nearest(form);
+                assert_eq!(read(near.to_json(form).unwrap()), near);
+                assert_eq!(near.nearest(form), near);
+                assert_eq!((near.size, near.mean, near.std), (config.size, config.mean, config.std));
+                // What the form can say is what it was.
+                assert!(config.to_json(form).is_err() || read(config.to_json(form).unwrap()) == near);
+            }
         }
         TransformConfig::easynlp(224).to_json(ConfigForm::OpenClip).unwrap_err();
         let own = serde_json::to_value(TransformConfig::easynlp(224)).unwrap();

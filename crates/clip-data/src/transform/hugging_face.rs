@@ -227,6 +227,27 @@ fn filter(keys: &Keys<'_>, default: Filter) -> Result<Filter> {
     number.ok_or_else(|| unfit("resample", value, "one of Pillow's numbers 0 to 5 (3 is bicubic)"))
 }
 
+/// What it can say that is nearest to a transform.
+pub(super) fn nearest(config: &TransformConfig) -> TransformConfig {
+    let resize = match config.resize {
+        // Covered, the shorter side is what the crop asks for; of two lengths only the larger is sure to.
+        Resize::Cover | Resize::Longest => Resize::Shortest(config.size[0].max(config.size[1])),
+        resize => resize,
+    };
+    TransformConfig {
+        resize,
+        crop: Crop::Floor,
+        fill: 0,
+        order: Order::RgbFirst,
+        rescale: match config.rescale {
+            Rescale::By255 => Rescale::Factor(1.0 / 255.0),
+            factor => factor,
+        },
+        passes: Passes::Pillow13,
+        ..config.clone()
+    }
+}
+
 /// Writes it, as CLIP's processor where there is a crop or the mean is CLIP's.
 pub(super) fn write(config: &TransformConfig) -> Result<Value> {
     let no = |what: &str| {

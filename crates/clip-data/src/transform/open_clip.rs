@@ -110,6 +110,30 @@ fn fill(keys: &Keys<'_>) -> Result<u8> {
     }
 }
 
+/// What it can say that is nearest to a transform.
+pub(super) fn nearest(config: &TransformConfig) -> TransformConfig {
+    let square = config.size[0] == config.size[1];
+    let resize = match config.resize {
+        Resize::Squash(_) => Resize::Squash(config.size),
+        Resize::Longest => Resize::Longest,
+        _ if square => Resize::Shortest(config.size[0]),
+        _ => Resize::Cover,
+    };
+    let filter = match config.filter {
+        Filter::Bilinear if resize != Resize::Cover => Filter::Bilinear,
+        _ => Filter::Bicubic,
+    };
+    TransformConfig {
+        size: config.size,
+        resize,
+        filter,
+        fill: config.fill,
+        mean: config.mean,
+        std: config.std,
+        ..TransformConfig::open_clip(config.size[0])
+    }
+}
+
 /// Writes it.
 pub(super) fn write(config: &TransformConfig) -> Result<Value> {
     let no = |what: &str| {

@@ -5,9 +5,9 @@ use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
 use super::towers::{
-    BERT_ROWS, bert_config, bert_context, bert_pooler, cannot, model_type, required_tower, tower, without,
+    BERT_ROWS, HUGGING_FACE, bert_config, bert_context, bert_pooler, cannot, model_type, required_tower, tower, without,
 };
-use super::{Evidence, Family, Layout};
+use super::{Evidence, Family, Layout, VocabularyForm};
 use crate::mapping::{Mapping, Row};
 
 const NAME: &str = "bert";
@@ -19,6 +19,10 @@ pub(crate) struct Bert;
 impl Family for Bert {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn short_name(&self) -> &'static str {
+        HUGGING_FACE
     }
 
     fn mark(&self) -> &'static str {
@@ -91,6 +95,10 @@ impl Family for Bert {
 
     fn default_transform(&self, _config: &Value) -> Result<TransformConfig> {
         Err(Error::invalid("the model has no image tower"))
+    }
+
+    fn vocabulary(&self) -> VocabularyForm {
+        VocabularyForm::HuggingFace
     }
 }
 

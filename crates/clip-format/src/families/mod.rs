@@ -16,6 +16,8 @@ mod open_clip;
 mod resnet;
 mod towers;
 
+pub(crate) use native::complete;
+
 use std::sync::Arc;
 
 use clip_core::{Error, Registry, Result};
@@ -64,7 +66,7 @@ impl<'a> Evidence<'a> {
 /// The files of a layout, apart from vocabularies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
-    /// The name of the weights file.
+    /// The name of the weights file. Its ending says the container, as [`write_weights`](crate::write_weights) has it.
     pub weights: &'static str,
     /// JSON files: their names, which may have a folder, and contents.
     pub files: Vec<(&'static str, Value)>,
@@ -74,6 +76,12 @@ pub struct Layout {
 pub trait Family: Send + Sync {
     /// The family's name, as `inspect` shows it and `convert` takes it.
     fn name(&self) -> &'static str;
+
+    /// What users call the layout, where that is another word than the name: `hf`, `easynlp`. Families may share it, and
+    /// `convert` takes the one of them that can express the model.
+    fn short_name(&self) -> &'static str {
+        self.name()
+    }
 
     /// What the family is recognised by, for messages: ``model_type `bert` ``.
     fn mark(&self) -> &'static str;
@@ -93,6 +101,25 @@ pub trait Family: Send + Sync {
 
     /// The transform of a checkpoint that brings none.
     fn default_transform(&self, config: &Value) -> Result<TransformConfig>;
+
+    /// The form in which the layout's readers look for a vocabulary.
+    fn vocabulary(&self) -> VocabularyForm {
+        VocabularyForm::AsItIs
+    }
+}
+
+/// The files that a vocabulary is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum VocabularyForm {
+    /// What the model has, if anything.
+    #[default]
+    AsItIs,
+    /// What Hugging Face's library reads: `vocab.json` and `merges.txt`, or `vocab.txt` with one word piece a line, unless
+    /// the model has such files or a `tokenizer.json` already. A bundled vocabulary is written out.
+    HuggingFace,
+    /// One file `vocab.txt`: merges packed with gzip, or one word piece a line. A bundled vocabulary is written out.
+    VocabTxt,
 }
 
 /// The known families.
@@ -161,6 +188,57 @@ impl Families {
         self.known.names()
     }
 
+    /// The families, in alphabetical order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Family> {
+        self.known.iter().map(|(_, family)| &**family)
+    }
+
+    /// What [`for_layout`](Self::for_layout) takes: short names first, then the families' own names.
+    pub fn layouts(&self) -> Vec<&'static str> {
+        let mut short: Vec<&str> = self.iter().map(Family::short_name).collect();
+        short.sort_unstable();
+        short.dedup();
+        let names = self.iter().map(Family::name).filter(|name| !short.contains(name));
+        let names: Vec<&str> = names.collect();
+        [short, names].concat()
+    }
+
+    /// The family to write a model in when a user asks for a layout: by a family's own name, or by the short name that
+    /// several share, of which the one that can express the model is taken. `own` is the model's family, which goes first.
+    /// How pictures are prepared does not decide.
+    ///
+    /// # Errors
+    /// Nothing is called so; no family of that name can express the model (the message says why, for each); several can.
+    pub fn for_layout(&self, layout: &str, own: &str, config: &Value) -> Result<Arc<dyn Family>> {
+        let called = |family: &dyn Family| family.name() == layout || family.short_name() == layout;
+        let candidates = self.known.iter().filter(|(_, family)| called(&***family));
+        let tried: Vec<_> = candidates
+            .map(|(name, family)| (name, family, family.restore(config, None).err()))
+            .collect();
+        let mut able = tried.iter().filter(|(_, _, error)| error.is_none());
+        let by_name = |wanted: &str| {
+            let mut found = able.clone().filter(|(name, ..)| *name == wanted);
+            found.next().map(|(_, family, _)| (*family).clone())
+        };
+        if let Some(family) = by_name(own).or_else(|| by_name(layout)) {
+            return Ok(family);
+        }
+        match (able.next(), able.next(), tried.as_slice()) {
+            (Some((_, family, _)), None, _) => Ok((*family).clone()),
+            (Some((first, ..)), Some((second, ..)), _) => {
+                let rest: String = able.map(|(name, ..)| format!(", {name}")).collect();
+                Err(
+                    Error::invalid(format!("several layouts called `{layout}` can express the model"))
+                        .remedy(format!("name one of them: {first}, {second}{rest}")),
+                )
+            }
+            (None, _, []) => Err(Error::not_found(format!("no layout is called `{layout}`"))
+                .remedy(format!("known: {}", self.layouts().join(", ")))),
+            (None, _, [(_, _, Some(error))]) => Err(error.clone()),
+            (None, _, tried) => Err(none_can(layout, tried.iter().filter_map(|(.., error)| error.as_ref()))),
+        }
+    }
+
     /// The one family that recognises a checkpoint; none or several are an error that names them.
     pub fn recognise(&self, evidence: &Evidence<'_>) -> Result<Arc<dyn Family>> {
         let mut found = self.known.iter().filter(|(_, family)| family.recognises(evidence));
@@ -218,6 +296,16 @@ impl Families {
     }
 }
 
+/// Why none of several families can express a model, each reason in the family's own words.
+fn none_can<'e>(layout: &str, errors: impl Iterator<Item = &'e Error>) -> Error {
+    let reasons: Vec<&str> = errors.map(Error::what).collect();
+    Error::invalid(format!(
+        "no layout called `{layout}` can express the model: {}",
+        reasons.join("; ")
+    ))
+    .remedy("save it as `clipzoo`")
+}
+
 impl Default for Families {
     fn default() -> Self {
         Self::bundled()
@@ -225,4 +313,4 @@ impl Default for Families {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

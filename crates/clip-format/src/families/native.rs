@@ -3,9 +3,11 @@
 
 use clip_core::{Error, Result};
 use clip_data::TransformConfig;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
-use super::towers::{image_size, tower};
+use super::towers::{
+    BERT, CLIP_TEXT, CLIP_VISION, bert_config, clip_vision_config, image_size, linear, model_type, tower,
+};
 use super::{Evidence, Family, Layout};
 use crate::fields::Fields;
 use crate::mapping::Mapping;
@@ -73,5 +75,87 @@ impl Family for Native {
     fn default_transform(&self, config: &Value) -> Result<TransformConfig> {
         tower(config, "vision_config").ok_or_else(|| Error::invalid("the model has no image tower"))?;
         Ok(TransformConfig::open_clip(image_size(config)?))
+    }
+}
+
+/// The config with the fields filled in that it may leave out, as the towers have them: other layouts have no defaults,
+/// or other ones. Towers of a stranger's own stay as they are.
+pub(crate) fn complete(config: &Value) -> Result<Value> {
+    let mut full = config.clone();
+    if let (Some(vision), Some(CLIP_VISION)) = (tower(config, "vision_config"), model_type(config, "vision_config")) {
+        full["vision_config"] = clip_vision_config(vision, "vision_config")?;
+    }
+    let text = tower(config, "text_config").cloned().unwrap_or(Value::Null);
+    match model_type(config, "text_config") {
+        Some(BERT) => {
+            let pooling = Fields::new(&text, "text_config")?.text("pooling", "pooler")?;
+            full["text_config"] = bert_config(&text, "text_config", pooling)?;
+        }
+        Some(CLIP_TEXT) => full["text_config"] = clip_text_config(&text),
+        _ => {}
+    }
+    if tower(config, "vision_config").is_some() && tower(config, "text_config").is_some() {
+        for key in ["image_projection", "text_projection"] {
+            if config.get(key).is_none() {
+                full[key] = linear();
+            }
+        }
+    }
+    Ok(full)
+}
+
+/// CLIP's text tower with what it takes for granted; what else the config holds stays.
+fn clip_text_config(config: &Value) -> Value {
+    let defaults = json!({
+        "model_type": CLIP_TEXT,
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "vocab_size": 49408,
+        "max_position_embeddings": 77,
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+        "pooling": "argmax",
+        "eos_token_id": 49407,
+        "pad_token_id": 0,
+    });
+    let mut full: Map<String, Value> = defaults.as_object().cloned().unwrap_or_default();
+    full.extend(config.as_object().cloned().unwrap_or_default());
+    full.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_config_leaves_out_is_filled_in() {
+        let short = json!({
+            "model_type": "clipzoo", "embed_dim": 4,
+            "vision_config": {"model_type": "clip_vision_model", "hidden_size": 64, "mine": 1},
+            "text_config": {"model_type": "clip_text_model", "hidden_act": "gelu"},
+        });
+        let full = complete(&short).unwrap();
+        assert_eq!(full["vision_config"]["hidden_act"], "quick_gelu");
+        assert_eq!(
+            (&full["vision_config"]["hidden_size"], &full["vision_config"]["mine"]),
+            (&json!(64), &json!(1))
+        );
+        assert_eq!(
+            (&full["text_config"]["hidden_act"], &full["text_config"]["pooling"]),
+            (&json!("gelu"), &json!("argmax"))
+        );
+        assert_eq!(full["image_projection"], linear());
+        assert_eq!(complete(&full).unwrap(), full);
+        let bert = json!({"text_config": {"model_type": "bert", "pooling": "mean"}});
+        let full = complete(&bert).unwrap();
+        assert_eq!(
+            (&full["text_config"]["pooling"], &full["text_config"]["vocab_size"]),
+            (&json!("mean"), &json!(30522))
+        );
+        assert!(full.get("text_projection").is_none());
+        let mine = json!({"vision_config": {"model_type": "mine"}, "text_projection": {"type": "mlp"}});
+        assert_eq!(complete(&mine).unwrap(), mine);
     }
 }

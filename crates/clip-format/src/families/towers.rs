@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 use crate::fields::Fields;
 use crate::mapping::Row;
 
+/// What users call the layouts of Hugging Face's library.
+pub(crate) const HUGGING_FACE: &str = "hf";
+
 /// The `model_type` of each tower this crate knows by name.
 pub(crate) const CLIP_VISION: &str = "clip_vision_model";
 pub(crate) const CLIP_TEXT: &str = "clip_text_model";

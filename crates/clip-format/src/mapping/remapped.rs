@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use clip_core::{Error, Result};
 
 use super::Mapping;
-use super::plan::{Make, Output, Plan};
+use super::plan::{Make, Plan};
 use crate::tensor::{TensorInfo, TensorView, Weights};
 
 /// Weights under other names and layouts. Nothing is copied but what must be: transposed, joined and cut tensors,
@@ -15,13 +15,14 @@ pub struct Remapped<W> {
     source: W,
     tensors: Vec<TensorInfo>,
     makes: HashMap<String, (usize, Make)>,
+    unknown: Vec<String>,
 }
 
 impl<W: AsWeights> Remapped<W> {
     /// A file's tensors under canonical names. What the mapping does not know stays visible under its own name.
     pub fn load(mapping: &Mapping, source: W) -> Result<Self> {
         let plan = Plan::load(mapping, source.weights().tensors())?;
-        Ok(Self::new(source, plan.outputs))
+        Ok(Self::new(source, plan))
     }
 
     /// A model's tensors under a file's names. A tensor that the mapping does not know, or one that the file has no
@@ -40,16 +41,26 @@ impl<W: AsWeights> Remapped<W> {
                 )));
             }
         }
-        Ok(Self::new(source, plan.outputs))
+        Ok(Self::new(source, plan))
     }
 
-    fn new(source: W, outputs: Vec<Output>) -> Self {
-        let tensors = outputs.iter().map(|output| output.info.clone()).collect();
-        let makes = outputs.into_iter().enumerate();
+    /// Names of the source that no row knows, and parts whose siblings are missing: visible under their own names.
+    pub fn unknown(&self) -> &[String] {
+        &self.unknown
+    }
+
+    fn new(source: W, plan: Plan) -> Self {
+        let tensors = plan.outputs.iter().map(|output| output.info.clone()).collect();
+        let makes = plan.outputs.into_iter().enumerate();
         let makes = makes
             .map(|(at, output)| (output.info.name, (at, output.make)))
             .collect();
-        Self { source, tensors, makes }
+        Self {
+            source,
+            tensors,
+            makes,
+            unknown: plan.unknown,
+        }
     }
 
     fn source_view(&self, name: &str) -> Result<TensorView<'_>> {

@@ -1,6 +1,6 @@
-//! A strict reader of PyTorch's pickled weights.
+//! A strict reader of PyTorch's pickled weights, and a writer of its zip container.
 //!
-//! It accepts dictionaries of tensors, one dictionary `state_dict` inside another allowed, and the objects of a traced model,
+//! The reader accepts dictionaries of tensors, one dictionary `state_dict` inside another allowed, and the objects of a traced model,
 //! whose attributes are tensors; nothing that runs:
 //! a pickle is a program, and this reader gives a meaning to the handful of names that weights need. Any other name
 //! is refused by name. The data stays mapped and is checked against the file before it is used.
@@ -13,6 +13,7 @@ mod modules;
 mod op;
 mod state;
 mod strided;
+mod write;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use crate::tensor::{TensorInfo, TensorView, Weights};
 use state::Entry;
 
 pub(crate) use global::refuse_forbidden;
+pub(crate) use write::{Nesting, write as write_pickle};
 
 /// A pickle describes tensors; the longest seen, with optimiser state, is about 1 MB.
 const LONGEST_PICKLE: usize = 16 << 20;

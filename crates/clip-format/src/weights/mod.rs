@@ -14,7 +14,8 @@ use crate::pickle::{PickleFile, refuse_forbidden};
 use crate::tensor::Weights;
 pub(crate) use safetensors::{SafetensorsFile, cut_short};
 pub(crate) use sharded::ShardedFile;
-pub use writer::write_safetensors;
+pub(crate) use writer::stream;
+pub use writer::{write_safetensors, write_weights};
 
 /// The formats that weights come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

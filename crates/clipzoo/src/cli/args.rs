@@ -167,6 +167,18 @@ pub(crate) fn refuse_hub(model: &str) -> Outcome {
     Ok(())
 }
 
+/// Refuses an output directory that holds anything: wrong usage.
+pub(crate) fn new_directory(path: &std::path::Path) -> Outcome {
+    let in_use = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    if in_use || path.is_file() {
+        return usage(
+            format!("{}: the output directory is not empty", path.display()),
+            "name another --output",
+        );
+    }
+    Ok(())
+}
+
 /// How a table is read.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Table")]

@@ -13,7 +13,7 @@ use clip_nn::ParamOptions;
 use clip_train::{Reading, RunConfig, measure, write_report};
 
 use super::Cli;
-use super::args::{note, refuse_hub};
+use super::args::{new_directory, note, refuse_hub};
 use super::failure::{Outcome, usage};
 
 /// Flags of `average`.
@@ -45,13 +45,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     for name in [&args.first, &args.second] {
         refuse_hub(&name.to_string_lossy())?;
     }
-    let in_use = |path: &Path| std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-    if args.output.is_file() || in_use(&args.output) {
-        return usage(
-            format!("{}: the output directory is not empty", args.output.display()),
-            "name another --output",
-        );
-    }
+    new_directory(&args.output)?;
     let average = Average::open(&args.first, &args.second, &cli.families)?;
     average.save(args.alpha, &args.output, &cli.families)?;
     note(&format!(

@@ -65,7 +65,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         "numbers     {} in {} tensors ({})",
         grouped(numbers(tensors)),
         tensors.len(),
-        types(tensors)
+        types(tensors).join(", ")
     ))?;
     let config = serde_json::to_string_pretty(checkpoint.config()).map_err(|e| Error::internal(e.to_string()))?;
     print(&format!("config      {}", config.replace('\n', "\n            ")))?;
@@ -82,7 +82,8 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     Ok(())
 }
 
-fn numbers(tensors: &[TensorInfo]) -> u64 {
+/// How many numbers the tensors hold.
+pub(super) fn numbers(tensors: &[TensorInfo]) -> u64 {
     tensors
         .iter()
         .map(|tensor| tensor.shape.iter().product::<usize>() as u64)
@@ -101,9 +102,10 @@ pub(super) fn grouped(number: u64) -> String {
     groups.join(",")
 }
 
-fn types(tensors: &[TensorInfo]) -> String {
+/// The types of the tensors, each once.
+pub(super) fn types(tensors: &[TensorInfo]) -> Vec<&'static str> {
     let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.dtype.name()).collect();
     names.sort_unstable();
     names.dedup();
-    names.join(", ")
+    names
 }

@@ -4,6 +4,7 @@ mod args;
 mod average;
 mod calibrate;
 mod concepts;
+mod convert;
 mod evaluate;
 mod evaluate_concepts;
 mod evaluate_page;
@@ -106,6 +107,7 @@ impl Cli {
             Command::Preprocess(args) => preprocess::run(self, args),
             Command::Concepts(args) => concepts::run(args),
             Command::Inspect(args) => inspect::run(self, args),
+            Command::Convert(args) => convert::run(self, args),
             Command::Average(args) => average::run(self, args),
             Command::Calibrate(args) => calibrate::run(self, args),
             Command::Models(args) => models::run(self, args),
@@ -143,6 +145,8 @@ enum Command {
     Concepts(concepts::Args),
     /// Say what is in a checkpoint
     Inspect(inspect::Args),
+    /// Rewrite a checkpoint in another family's layout
+    Convert(convert::Args),
     /// Average the weights of two states of one model
     Average(average::Args),
     /// Find the layers of a model that may multiply bytes (int8), on a table of yours
@@ -160,7 +164,7 @@ impl Command {
             Self::Predict(args) => args.runs_long(),
             Self::Tokenize(_) | Self::Preprocess(_) | Self::Concepts(_) => false,
             Self::Calibrate(_) => true,
-            Self::Inspect(_) | Self::Average(_) | Self::Models(_) => false,
+            Self::Inspect(_) | Self::Convert(_) | Self::Average(_) | Self::Models(_) => false,
         }
     }
 }

@@ -10,6 +10,7 @@ const COMMANDS: [&str; 10] = [
     "preprocess",
     "concepts",
     "inspect",
+    "convert",
     "average",
     "calibrate",
     "models",

@@ -5,6 +5,7 @@ mod average;
 mod bad_input;
 mod calibrate;
 mod concepts;
+mod convert;
 mod evaluate;
 mod help;
 mod memory;

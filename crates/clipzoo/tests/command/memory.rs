@@ -42,7 +42,7 @@ fn write_table(folder: &Folder) -> u64 {
 }
 
 /// Runs a command to its end and gives the most memory it held (`VmHWM`), in bytes.
-fn peak(mut command: Command) -> u64 {
+pub(crate) fn peak(mut command: Command) -> u64 {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());
     let mut most = 0;

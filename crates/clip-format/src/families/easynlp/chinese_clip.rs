@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::super::bare::Shapes;
 use super::super::flat::{self, BERT_KEYS, HEAD_WIDTH};
 use super::super::towers::bert_context;
-use super::super::{Evidence, Family, Layout};
-use super::{default_transform, has_picture_tower, layout, restored, with_config};
+use super::super::{Evidence, Family, Layout, VocabularyForm};
+use super::{EASYNLP, default_transform, has_picture_tower, layout, restored, with_config};
 use crate::fields::Fields;
 use crate::mapping::Mapping;
 
@@ -24,6 +24,10 @@ pub(crate) struct ChineseClip;
 impl Family for ChineseClip {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn short_name(&self) -> &'static str {
+        EASYNLP
     }
 
     fn mark(&self) -> &'static str {
@@ -56,6 +60,10 @@ impl Family for ChineseClip {
 
     fn default_transform(&self, config: &Value) -> Result<TransformConfig> {
         default_transform(config)
+    }
+
+    fn vocabulary(&self) -> VocabularyForm {
+        VocabularyForm::VocabTxt
     }
 }
 

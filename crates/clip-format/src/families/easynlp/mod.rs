@@ -1,11 +1,10 @@
 //! EasyNLP's own layouts: two with flat configs whose every key is required and OpenAI's tensor names under a prefix, and
 //! two that join towers of Hugging Face.
 //!
-//! EasyNLP reads weights from `pytorch_model.bin` alone. Nothing here writes pickle, so a restored directory holds the
-//! same tensors under the same names in `model.safetensors`; EasyNLP takes it once they are written as
-//! `pytorch_model.bin`. The layouts have no key for the length of texts (EasyNLP's is a flag) nor for the preparation
-//! of pictures (EasyNLP has one for all). Another preparation stands in `preprocessor_config.json`, which we read and
-//! EasyNLP passes over.
+//! EasyNLP reads weights from `pytorch_model.bin` alone, so that is what is written, and no safetensors beside it: one
+//! copy is enough, since we map either. The layouts have no key for the length of texts (EasyNLP's is a flag) nor for
+//! the preparation of pictures (EasyNLP has one for all). Another preparation stands in `preprocessor_config.json`,
+//! which we read and EasyNLP passes over.
 
 mod chinese_clip;
 mod open_clip;
@@ -23,6 +22,9 @@ use super::flat::{self, HEAD_WIDTH};
 use super::towers::{cannot, image_size};
 use super::{Evidence, Layout};
 use crate::fields::Fields;
+
+/// What users call these layouts.
+pub(crate) const EASYNLP: &str = "easynlp";
 
 /// What of the two layouts a file of weights shows that has no config: the picture tower under the prefix.
 fn has_picture_tower(evidence: &Evidence<'_>, prefix: &str) -> bool {
@@ -57,7 +59,11 @@ fn restored(config: &Value, kind: &str, family: &str) -> Result<Value> {
 
 fn layout(own: Value, config: &Value, transform: Option<&TransformConfig>, family: &str) -> Result<Layout> {
     let default = default_transform(config)?;
-    flat::layout(vec![("config.json", own)], [transform, Some(&default)], family)
+    let layout = flat::layout(vec![("config.json", own)], [transform, Some(&default)], family)?;
+    Ok(Layout {
+        weights: "pytorch_model.bin",
+        ..layout
+    })
 }
 
 /// EasyNLP's code has 224 pixels whatever the config says; for other models its rules are taken at their size.

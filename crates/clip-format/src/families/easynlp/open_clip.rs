@@ -8,8 +8,8 @@ use super::super::bare::{Shapes, usual_heads};
 use super::super::flat::{self, CLIP_ACTIVATION, CLIP_EPS, HEAD_WIDTH};
 use super::super::open_clip::{BLOCKS, TEXT};
 use super::super::towers::{CLIP_TEXT, expect_tower};
-use super::super::{Evidence, Family, Layout};
-use super::{default_transform, has_picture_tower, layout, restored, with_config};
+use super::super::{Evidence, Family, Layout, VocabularyForm};
+use super::{EASYNLP, default_transform, has_picture_tower, layout, restored, with_config};
 use crate::fields::Fields;
 use crate::mapping::Mapping;
 
@@ -33,6 +33,10 @@ pub(crate) struct OpenClip;
 impl Family for OpenClip {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn short_name(&self) -> &'static str {
+        EASYNLP
     }
 
     fn mark(&self) -> &'static str {
@@ -91,6 +95,10 @@ impl Family for OpenClip {
 
     fn default_transform(&self, config: &Value) -> Result<TransformConfig> {
         default_transform(config)
+    }
+
+    fn vocabulary(&self) -> VocabularyForm {
+        VocabularyForm::VocabTxt
     }
 }
 

@@ -13,8 +13,8 @@ use super::super::towers::{
     BERT_ROWS, BertDefaults, CLIP_VISION, CLIP_VISION_ROWS, ENCODER_ROWS, LOGIT_SCALE, ROBERTA, bert_config_from,
     bert_context, bert_pooler, cannot, clip_vision_config, expect_softmax, expect_tower, without,
 };
-use super::super::{Evidence, Family, Layout};
-use super::{default_transform, layout};
+use super::super::{Evidence, Family, Layout, VocabularyForm};
+use super::{EASYNLP, default_transform, layout};
 use crate::fields::Fields;
 use crate::mapping::{Mapping, Row};
 
@@ -134,6 +134,10 @@ impl Family for TwoTowers {
         self.name
     }
 
+    fn short_name(&self) -> &'static str {
+        EASYNLP
+    }
+
     fn mark(&self) -> &'static str {
         self.mark
     }
@@ -234,5 +238,9 @@ impl Family for TwoTowers {
 
     fn default_transform(&self, config: &Value) -> Result<TransformConfig> {
         default_transform(config)
+    }
+
+    fn vocabulary(&self) -> VocabularyForm {
+        VocabularyForm::VocabTxt
     }
 }

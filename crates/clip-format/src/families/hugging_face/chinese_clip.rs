@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::super::flat::expect_tokenizer;
 use super::super::towers::{
-    BERT, BERT_ROWS, CLIP_VISION, CLIP_VISION_ROWS, ENCODER_ROWS, bert_config, bert_context, bert_pooler, cannot,
-    clip_vision_config, expect_tower, image_size, without,
+    BERT, BERT_ROWS, CLIP_VISION, CLIP_VISION_ROWS, ENCODER_ROWS, HUGGING_FACE, bert_config, bert_context, bert_pooler,
+    cannot, clip_vision_config, expect_tower, image_size, without,
 };
-use super::super::{Evidence, Family, Layout};
+use super::super::{Evidence, Family, Layout, VocabularyForm};
 use super::{HEAD, TEXT, VISION, squashing};
 use crate::mapping::Mapping;
 
@@ -24,6 +24,10 @@ pub(crate) struct ChineseClip;
 impl Family for ChineseClip {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn short_name(&self) -> &'static str {
+        HUGGING_FACE
     }
 
     fn mark(&self) -> &'static str {
@@ -75,5 +79,9 @@ impl Family for ChineseClip {
     /// Squashed to a square, as the `preprocessor_config.json` of every model of OFA-Sys says.
     fn default_transform(&self, config: &Value) -> Result<TransformConfig> {
         squashing("ChineseCLIPImageProcessor", image_size(config)?)
+    }
+
+    fn vocabulary(&self) -> VocabularyForm {
+        VocabularyForm::HuggingFace
     }
 }

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::super::easynlp::has_names_of_two_towers;
 use super::super::flat::expect_tokenizer;
 use super::super::towers::{
-    CLIP_TEXT, CLIP_VISION, CLIP_VISION_ROWS, ENCODER_ROWS, cannot, clip_vision_config, expect_tower,
+    CLIP_TEXT, CLIP_VISION, CLIP_VISION_ROWS, ENCODER_ROWS, HUGGING_FACE, cannot, clip_vision_config, expect_tower,
     hugging_face_transform, image_size, without,
 };
-use super::super::{Evidence, Family, Layout};
+use super::super::{Evidence, Family, Layout, VocabularyForm};
 use super::configs::{LEGACY_EOS, clip_text_config};
 use super::rows::CLIP_TEXT_ROWS;
 use super::{HEAD, TEXT, VISION};
@@ -25,6 +25,10 @@ pub(crate) struct Clip;
 impl Family for Clip {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn short_name(&self) -> &'static str {
+        HUGGING_FACE
     }
 
     fn mark(&self) -> &'static str {
@@ -81,5 +85,9 @@ impl Family for Clip {
 
     fn default_transform(&self, config: &Value) -> Result<TransformConfig> {
         hugging_face_transform(image_size(config)?)
+    }
+
+    fn vocabulary(&self) -> VocabularyForm {
+        VocabularyForm::HuggingFace
     }
 }

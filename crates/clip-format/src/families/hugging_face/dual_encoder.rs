@@ -8,11 +8,11 @@ use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
 use super::super::towers::{
-    BERT_ROWS, BertDefaults, CLIP_TEXT, CLIP_VISION, CLIP_VISION_ROWS, EFFICIENTNET_LITE0, ENCODER_ROWS,
+    BERT_ROWS, BertDefaults, CLIP_TEXT, CLIP_VISION, CLIP_VISION_ROWS, EFFICIENTNET_LITE0, ENCODER_ROWS, HUGGING_FACE,
     bert_config_from, bert_context, bert_pooler, cannot, clip_vision_config, hugging_face_transform, image_size,
     model_type, required_tower, without,
 };
-use super::super::{Evidence, Family, Layout};
+use super::super::{Evidence, Family, Layout, VocabularyForm};
 use super::configs::{SIGLIP_TEXT, SIGLIP_VISION, VIT, siglip_vision_config, vit_config};
 use super::rows::{SIGLIP_VISION_ROWS, VIT_ROWS};
 use super::{HEAD, squashing};
@@ -32,6 +32,10 @@ const ANYTHING: &[Row] = &[Row::Same {
 impl Family for DualEncoder {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn short_name(&self) -> &'static str {
+        HUGGING_FACE
     }
 
     fn mark(&self) -> &'static str {
@@ -134,6 +138,10 @@ impl Family for DualEncoder {
             Some(SIGLIP_VISION) => squashing("SiglipImageProcessor", size),
             _ => hugging_face_transform(size),
         }
+    }
+
+    fn vocabulary(&self) -> VocabularyForm {
+        VocabularyForm::HuggingFace
     }
 }
 

@@ -7,8 +7,8 @@ use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
 use super::super::flat::expect_tokenizer;
-use super::super::towers::{ENCODER_ROWS, cannot, expect_tower, image_size};
-use super::super::{Evidence, Family, Layout};
+use super::super::towers::{ENCODER_ROWS, HUGGING_FACE, cannot, expect_tower, image_size};
+use super::super::{Evidence, Family, Layout, VocabularyForm};
 use super::configs::{SIGLIP_TEXT, SIGLIP_VISION, siglip_text_config, siglip_vision_config};
 use super::rows::{CLIP_TEXT_ROWS, SIGLIP_VISION_ROWS};
 use super::squashing;
@@ -44,6 +44,10 @@ const HEAD: &[Row] = &[
 impl Family for Siglip {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn short_name(&self) -> &'static str {
+        HUGGING_FACE
     }
 
     fn mark(&self) -> &'static str {
@@ -124,6 +128,10 @@ impl Family for Siglip {
 
     fn default_transform(&self, config: &Value) -> Result<TransformConfig> {
         squashing("SiglipImageProcessor", image_size(config)?)
+    }
+
+    fn vocabulary(&self) -> VocabularyForm {
+        VocabularyForm::HuggingFace
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn visual(out: &mut Builder, prefix: &str, sizes: Sizes) {
     out.norm(&format!("{at}ln_post"), width);
 }
 
-fn open_clip_of(vision: Sizes, text: Sizes, prefix: &str, vocabulary: usize) -> (Value, Table) {
+pub(crate) fn open_clip_of(vision: Sizes, text: Sizes, prefix: &str, vocabulary: usize) -> (Value, Table) {
     let text = Sizes {
         hidden: 4 * text.width,
         ..text
@@ -70,7 +70,7 @@ fn open_clip_of(vision: Sizes, text: Sizes, prefix: &str, vocabulary: usize) -> 
     (config, out.table)
 }
 
-fn chinese_clip_of(vision: Sizes, text: Sizes, prefix: &str) -> (Value, Table) {
+pub(crate) fn chinese_clip_of(vision: Sizes, text: Sizes, prefix: &str) -> (Value, Table) {
     let mut out = Builder::new();
     out.add(format!("{prefix}text_projection"), &[text.width, vision.embed]);
     visual(&mut out, prefix, vision);
@@ -120,13 +120,13 @@ fn chinese_clip(vision: Sizes, text: Sizes) -> (Value, Table) {
     chinese_clip_of(vision, text, "chinese_clip.")
 }
 
-pub(super) const VISION: Sizes = Sizes {
+pub(crate) const VISION: Sizes = Sizes {
     width: 64,
     hidden: 256,
     layers: 1,
     embed: 4,
 };
-pub(super) const TEXT: Sizes = Sizes {
+pub(crate) const TEXT: Sizes = Sizes {
     width: 8,
     hidden: 12,
     layers: 2,

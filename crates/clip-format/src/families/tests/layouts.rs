@@ -8,11 +8,11 @@ use crate::testing::Table;
 
 /// Sizes of a tower.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sizes {
-    pub(super) width: usize,
-    pub(super) hidden: usize,
-    pub(super) layers: usize,
-    pub(super) embed: usize,
+pub(crate) struct Sizes {
+    pub(crate) width: usize,
+    pub(crate) hidden: usize,
+    pub(crate) layers: usize,
+    pub(crate) embed: usize,
 }
 
 pub(super) fn sizes() -> impl Strategy<Value = Sizes> {

@@ -2,9 +2,9 @@
 
 mod bare;
 mod chinese_clip;
-mod easynlp;
+pub(crate) mod easynlp;
 mod hugging_face;
-mod layouts;
+pub(crate) mod layouts;
 mod refusals;
 
 use proptest::prelude::*;
