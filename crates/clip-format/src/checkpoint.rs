@@ -14,6 +14,7 @@ use crate::families::{Evidence, Families, Family, text_positions};
 use crate::json::read_json;
 use crate::mapping::{Mapping, Remapped, Row};
 use crate::preprocess;
+use crate::source::resolve;
 use crate::tensor::{TensorInfo, Weights};
 use crate::weights::{Format, WeightsFile};
 use crate::{identity, locate, vocabulary};
@@ -55,12 +56,13 @@ pub struct CheckpointFile {
 }
 
 impl Checkpoint {
-    /// Opens a directory or a weights file, whose config is looked for beside it.
+    /// Opens a directory or a weights file, whose config is looked for beside it, or a name on a hub, `hf:owner/name`, which
+    /// [`resolve`] fetches.
     ///
     /// In a directory only the fixed names count (`open_clip_model.safetensors`, `model.safetensors`, …), the first one
     /// present. The family is the one that recognises config and names; none or several are an error that names them.
     pub fn open(path: impl AsRef<Path>, families: &Families) -> Result<Self> {
-        let weights = locate::weights(path.as_ref())?;
+        let weights = locate::weights(&resolve(path, &mut ())?)?;
         let file = WeightsFile::open(&weights)?;
         let parent = weights.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = parent.unwrap_or(Path::new(".")).to_owned();

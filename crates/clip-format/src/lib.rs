@@ -24,6 +24,8 @@ mod checkpoint;
 mod convert;
 mod families;
 mod fields;
+#[cfg(feature = "hub")]
+mod hub;
 mod identity;
 mod json;
 mod locate;
@@ -33,6 +35,7 @@ mod pairing;
 mod pickle;
 mod preprocess;
 mod save;
+mod source;
 mod tensor;
 #[cfg(test)]
 mod testing;
@@ -45,6 +48,7 @@ pub use families::{Evidence, Families, Family, Layout, VocabularyForm};
 pub use mapping::{AsWeights, Mapping, Remapped, Row};
 pub use pairing::pair_towers;
 pub use save::{Extras, StagedDirectory, save, write_model};
+pub use source::{Watch, is_hub_name, resolve};
 pub use tensor::{Dtype, TensorInfo, TensorView, Weights};
 pub use vocabulary::check_vocabulary;
 pub use weights::{Format, WeightsFile, write_safetensors, write_weights};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clip_core::{Error, Result};
 
 /// Weights files, in the order they are taken: an index before a single file, safetensors before pickle.
-const WEIGHTS: [&str; 6] = [
+pub(crate) const WEIGHTS: [&str; 6] = [
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.bin",
     "model.safetensors.index.json",
@@ -23,15 +23,33 @@ pub(crate) fn weights(path: &Path) -> Result<PathBuf> {
     if !meta.is_dir() {
         return Ok(path.to_owned());
     }
-    if let Some(found) = WEIGHTS.iter().map(|name| path.join(name)).find(|file| file.is_file()) {
+    let names = list(path)?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let is_file = |name: &&str| path.join(name).is_file();
+    let files: Vec<&str> = names.into_iter().filter(is_file).collect();
+    choose(&files)
+        .map(|name| path.join(name))
+        .map_err(|error| error.file(path))
+}
+
+/// Of the names of a directory's files the one to open: the first of the fixed names, or the only one of Chinese-CLIP's.
+pub(crate) fn choose<'n>(names: &[&'n str]) -> Result<&'n str> {
+    let there = |wanted: &&str| names.iter().find(|name| *name == wanted).copied();
+    if let Some(found) = WEIGHTS.iter().find_map(there) {
         return Ok(found);
     }
-    let candidates = candidates(path)?;
-    let chinese: Vec<&String> = candidates.iter().filter(|name| is_chinese_clip(name)).collect();
-    if let [only] = chinese.as_slice() {
-        return Ok(path.join(only));
+    let endings = [".safetensors", ".bin", ".pt", ".pth", ".ckpt"];
+    let mut candidates: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| !name.contains('/') && endings.iter().any(|ending| name.ends_with(ending)))
+        .collect();
+    candidates.sort_unstable();
+    let mut chinese = candidates.iter().filter(|name| is_chinese_clip(name));
+    if let (Some(only), None) = (chinese.next(), chinese.next()) {
+        return Ok(only);
     }
-    let error = match candidates.as_slice() {
+    Err(match candidates.as_slice() {
         [] => Error::not_found("the directory holds no weights")
             .remedy(format!("looked for {}, clip_cn_*.pt", WEIGHTS.join(", "))),
         _ => Error::invalid(format!(
@@ -39,8 +57,34 @@ pub(crate) fn weights(path: &Path) -> Result<PathBuf> {
             candidates.join(", ")
         ))
         .remedy("name the file itself"),
-    };
-    Err(error.file(path))
+    })
+}
+
+/// The names in a directory.
+fn list(directory: &Path) -> Result<Vec<String>> {
+    let io = |error| Error::io("list", directory, error);
+    let entries = std::fs::read_dir(directory).map_err(io)?;
+    entries
+        .map(|entry| Ok(entry.map_err(io)?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}
+
+/// What may stand beside the weights and is read when a model is opened, whatever its family: small files.
+#[cfg(feature = "hub")]
+pub(crate) fn companions() -> impl Iterator<Item = &'static str> {
+    // Chinese-CLIP's own towers, and how a text tower of sentence-transformers pools.
+    let configs = [
+        CONFIG,
+        OPEN_CLIP_CONFIG,
+        "vision.json",
+        "text.json",
+        "1_Pooling/config.json",
+    ];
+    let preprocessor = [crate::preprocess::PREPROCESSOR];
+    configs
+        .into_iter()
+        .chain(preprocessor)
+        .chain(crate::vocabulary::names())
 }
 
 /// How Chinese-CLIP calls its files of weights.
@@ -51,23 +95,6 @@ fn is_chinese_clip(name: &str) -> bool {
 /// Whether a file of this name in a directory is taken for its weights or its config.
 pub(crate) fn is_known(name: &str) -> bool {
     WEIGHTS.contains(&name) || [OPEN_CLIP_CONFIG, CONFIG].contains(&name) || is_chinese_clip(name)
-}
-
-/// Files that may be weights, by their endings, in order of name.
-fn candidates(directory: &Path) -> Result<Vec<String>> {
-    let io = |error| Error::io("list", directory, error);
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(io)? {
-        let name = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
-        if [".safetensors", ".bin", ".pt", ".pth", ".ckpt"]
-            .iter()
-            .any(|ending| name.ends_with(ending))
-        {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 /// The names a config may have beside a weights file, the likelier first. OpenCLIP's weights on the hub stand beside

@@ -34,11 +34,15 @@ const COMPANIONS: [&str; 5] = [
 
 /// A directory's vocabulary files, for copying along with a model.
 pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
-    let names = VOCABULARIES.into_iter().chain(COMPANIONS);
-    names
+    names()
         .map(|name| directory.join(name))
         .filter(|path| path.is_file())
         .collect()
+}
+
+/// The names of a vocabulary's files, those that make it first.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    VOCABULARIES.into_iter().chain(COMPANIONS)
 }
 
 /// Whether a file's name is one of a vocabulary's.

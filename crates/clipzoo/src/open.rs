@@ -15,7 +15,7 @@ pub fn zoo() -> Result<Zoo> {
     Ok(zoo)
 }
 
-/// Opens a model directory or weights file on the CPU, in f32, with the bundled parts.
+/// Opens a model directory, a weights file or a name on a hub (`hf:owner/name`) on the CPU, in f32, with the bundled parts.
 ///
 /// # Errors
 /// Nothing there, a family that none or several match, weights that do not fit.

@@ -14,6 +14,8 @@ use crate::pickle::{PickleFile, refuse_forbidden};
 use crate::tensor::Weights;
 pub(crate) use safetensors::{SafetensorsFile, cut_short};
 pub(crate) use sharded::ShardedFile;
+#[cfg(feature = "hub")]
+pub(crate) use sharded::shards;
 pub(crate) use writer::stream;
 pub use writer::{write_safetensors, write_weights};
 

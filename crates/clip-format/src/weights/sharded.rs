@@ -24,21 +24,40 @@ pub(crate) struct ShardedFile {
     shard_of: HashMap<String, usize>,
 }
 
+fn index(path: &Path) -> Result<Index> {
+    serde_json::from_value(read_json(path)?).map_err(|error| {
+        Error::invalid(format!("is no index of weights: {error}"))
+            .file(path)
+            .remedy("name a weights file")
+    })
+}
+
+/// The files that an index names, sorted, each once.
+#[cfg(feature = "hub")]
+pub(crate) fn shards(path: &Path) -> Result<Vec<String>> {
+    let index = index(path)?;
+    let mut files = Vec::new();
+    for (tensor, file) in &index.weight_map {
+        files.push(plain(tensor, file, path)?.to_owned());
+    }
+    files.sort_unstable();
+    files.dedup();
+    Ok(files)
+}
+
+/// A shard's name, which must stay in its folder.
+fn plain<'f>(tensor: &str, file: &'f serde_json::Value, path: &Path) -> Result<&'f str> {
+    let name = file.as_str().filter(|file| is_plain(file));
+    name.ok_or_else(|| Error::invalid(format!("the shard of `{tensor}` is no file name: {file}")).file(path))
+}
+
 impl ShardedFile {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let value = read_json(path)?;
-        let index: Index = serde_json::from_value(value).map_err(|error| {
-            Error::invalid(format!("is no index of weights: {error}"))
-                .file(path)
-                .remedy("name a weights file")
-        })?;
+        let index = index(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut names: Vec<(&str, &str)> = Vec::new();
         for (tensor, file) in &index.weight_map {
-            let file = file
-                .as_str()
-                .filter(|file| is_plain(file))
-                .ok_or_else(|| Error::invalid(format!("the shard of `{tensor}` is no file name: {file}")).file(path))?;
+            let file = plain(tensor, file, path)?;
             names.push((file, tensor));
         }
         let mut files: Vec<&str> = names.iter().map(|(file, _)| *file).collect();

@@ -1,6 +1,6 @@
 //! Flags that several commands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use clap::{Args, ValueEnum};
@@ -12,6 +12,7 @@ use clip_nn::tch::{self, Device};
 
 use super::Cli;
 use super::failure::{Failure, Outcome, usage, writeln_stderr};
+use super::progress::Downloads;
 
 /// Where and how a model runs.
 #[derive(Args, Clone, Debug)]
@@ -129,7 +130,7 @@ pub(crate) fn cores() -> usize {
 /// Which model.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Model {
-    /// The model: a directory or a weights file
+    /// The model: a directory, a weights file or hf:owner/name[@revision]
     #[arg(long, value_name = "PATH")]
     pub(crate) model: PathBuf,
     /// The most tokens of a text [default: the config's; 52 for BERT text towers]
@@ -146,29 +147,23 @@ impl Model {
     /// Opens it for use.
     pub(crate) fn open(&self, cli: &Cli, compute: &Compute) -> Outcome<Pipeline> {
         compute.set_threads()?;
-        refuse_hub(&self.model.to_string_lossy())?;
+        let model = located(&self.model)?;
         let options = OpenOptions {
             device: compute.device()?,
             compute: compute.of_pass()?,
             context_length: self.context_length,
         };
-        Ok(clip_models::open(&self.model, &cli.zoo, &cli.families, &options)?)
+        Ok(clip_models::open(&model, &cli.zoo, &cli.families, &options)?)
     }
 }
 
-/// Names on the hub are not followed yet; said here, since as a path such a name would only be missing.
-pub(crate) fn refuse_hub(model: &str) -> Outcome {
-    if model.starts_with("hf:") {
-        return usage(
-            format!("{model}: names on a hub cannot be opened yet"),
-            "download it and name the directory",
-        );
-    }
-    Ok(())
+/// Where a model lies: a path as it is, a name on a hub as the folder in the cache that it was fetched to.
+pub(crate) fn located(model: impl AsRef<Path>) -> Outcome<PathBuf> {
+    Ok(clip_format::resolve(model, &mut Downloads::default())?)
 }
 
 /// Refuses an output directory that holds anything: wrong usage.
-pub(crate) fn new_directory(path: &std::path::Path) -> Outcome {
+pub(crate) fn new_directory(path: &Path) -> Outcome {
     let in_use = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
     if in_use || path.is_file() {
         return usage(
@@ -245,7 +240,7 @@ impl TableArgs {
     }
 
     /// Opens a table whose rows must fill `roles`.
-    pub(crate) fn open(&self, path: &std::path::Path, roles: Roles) -> Outcome<Table> {
+    pub(crate) fn open(&self, path: &Path, roles: Roles) -> Outcome<Table> {
         let columns = Columns {
             text: self.text_column.clone(),
             image: self.image_column.clone(),
@@ -266,7 +261,7 @@ impl TableArgs {
 
 /// Opens a table, and notices a header that nobody spoke of.
 pub(crate) fn open_table(
-    path: &std::path::Path,
+    path: &Path,
     schema: Option<&str>,
     header: Option<bool>,
     columns: Columns,

@@ -13,7 +13,7 @@ use clip_nn::ParamOptions;
 use clip_train::{Reading, RunConfig, measure, write_report};
 
 use super::Cli;
-use super::args::{new_directory, note, refuse_hub};
+use super::args::{located, new_directory, note};
 use super::failure::{Outcome, usage};
 
 /// Flags of `average`.
@@ -24,7 +24,7 @@ use super::failure::{Outcome, usage};
 The weights are (1 - ALPHA) of the first model and ALPHA of the second (WiSE-FT, Wortsman et al. 2022). Both must have the
 same config, the same names and the same shapes. The output has the first model's layout.")]
 pub(crate) struct Args {
-    /// A model directory or a weights file: what was known before, say
+    /// A model directory, a weights file or hf:owner/name[@revision]: what was known before, say
     #[arg(value_name = "A")]
     first: PathBuf,
     /// Another state of the same model: what was trained from it
@@ -42,11 +42,8 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     if !(0.0..=1.0).contains(&args.alpha) {
         return usage(format!("--alpha {}: no share", args.alpha), "use a number from 0 to 1");
     }
-    for name in [&args.first, &args.second] {
-        refuse_hub(&name.to_string_lossy())?;
-    }
     new_directory(&args.output)?;
-    let average = Average::open(&args.first, &args.second, &cli.families)?;
+    let average = Average::open(located(&args.first)?, located(&args.second)?, &cli.families)?;
     average.save(args.alpha, &args.output, &cli.families)?;
     note(&format!(
         "{} of {} and {} of {}, model in {}",
@@ -67,6 +64,8 @@ pub(super) struct Mix<'a> {
     cli: &'a Cli,
     config: RunConfig,
     initial: String,
+    /// Where it lies.
+    found: PathBuf,
     share: f64,
     run: PathBuf,
     params: ParamOptions,
@@ -109,8 +108,10 @@ impl<'a> Mix<'a> {
                 "pass --model, or leave --average-init out",
             );
         };
-        clip_format::Checkpoint::open(&initial, &cli.families)?;
+        let found = located(&initial)?;
+        clip_format::Checkpoint::open(&found, &cli.families)?;
         Ok(Some(Self {
+            found,
             cli,
             config: config.clone(),
             initial,
@@ -133,7 +134,7 @@ impl<'a> Mix<'a> {
             return Ok(None);
         }
         let last = self.run.join("last");
-        let average = Average::open(&self.initial, &last, &self.cli.families)?;
+        let average = Average::open(&self.found, &last, &self.cli.families)?;
         let mixed = Mixed {
             alpha: self.share,
             sweep: self.sweep(&average)?,

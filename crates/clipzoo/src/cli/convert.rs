@@ -7,7 +7,7 @@ use clip_core::serde_json::json;
 use clip_format::{Checkpoint, Dtype, convert};
 
 use super::Cli;
-use super::args::{new_directory, note, print, refuse_hub};
+use super::args::{located, new_directory, note, print};
 use super::failure::{Outcome, usage};
 use super::inspect::{grouped, numbers, types};
 
@@ -20,7 +20,7 @@ use super::inspect::{grouped, numbers, types};
 Layouts are named as their users call them (hf, easynlp, chinese_clip, open_clip, clipzoo) or by the name of one family;
 `clipzoo models` lists them. Weights are copied bit for bit unless --dtype says otherwise.")]
 pub(crate) struct Args {
-    /// The model: a directory or a weights file
+    /// The model: a directory, a weights file or hf:owner/name[@revision]
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
     /// The layout to write
@@ -67,8 +67,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         );
     }
     new_directory(&args.output)?;
-    refuse_hub(&args.model.to_string_lossy())?;
-    let checkpoint = Checkpoint::open(&args.model, &cli.families)?;
+    let checkpoint = Checkpoint::open(located(&args.model)?, &cli.families)?;
     let written = convert(&checkpoint, &args.to, args.dtype.dtype(), &args.output, &cli.families)?;
     for text in &written.notes {
         note(&format!("note: {text}"));

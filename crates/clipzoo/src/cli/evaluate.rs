@@ -30,7 +30,7 @@ where --item-column names it; --relevance says otherwise, in lines {\"query\": T
 With --concept-column the name of each concept is a query too, and the pictures that carry it are right: mean average
 precision and precision among the first 10, in percent.")]
 pub(crate) struct Args {
-    /// The model: a directory or a weights file
+    /// The model: a directory, a weights file or hf:owner/name[@revision]
     #[arg(long, value_name = "PATH", requires = "table")]
     model: Option<PathBuf>,
     /// A table of texts and pictures

@@ -7,7 +7,7 @@ use clip_core::serde_json::{self, json};
 use clip_format::{Checkpoint, TensorInfo};
 
 use super::Cli;
-use super::args::print;
+use super::args::{located, print};
 use super::failure::Outcome;
 use super::inspect_queue;
 
@@ -15,7 +15,7 @@ use super::inspect_queue;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  clipzoo inspect ./my-model --tensors\n  clipzoo inspect runs/first --queue")]
 pub(crate) struct Args {
-    /// A model directory or a weights file; with --queue, the directory of a run
+    /// A model directory, a weights file or hf:owner/name[@revision]; with --queue, the directory of a run
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// List every tensor
@@ -36,7 +36,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     if args.queue {
         return inspect_queue::run(&args.path, args.top, args.json);
     }
-    let checkpoint = Checkpoint::open(&args.path, &cli.families)?;
+    let checkpoint = Checkpoint::open(located(&args.path)?, &cli.families)?;
     let tensors = checkpoint.raw_tensors();
     if args.json {
         let list: Vec<_> = tensors

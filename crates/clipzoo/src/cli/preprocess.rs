@@ -10,7 +10,7 @@ use clip_data::{ClipTransform, Decoder, TensorWriter, TransformConfig, image_pat
 use clip_format::Checkpoint;
 
 use super::Cli;
-use super::args::cores;
+use super::args::{cores, located};
 use super::failure::{Outcome, usage};
 
 /// Flags of `preprocess`.
@@ -18,7 +18,7 @@ use super::failure::{Outcome, usage};
 #[command(after_help = "Example:\n  clipzoo preprocess --model ./my-model shoe.jpg --output pixels.safetensors")]
 #[command(group = clap::ArgGroup::new("rule").required(true).args(["model", "config"]))]
 pub(crate) struct Args {
-    /// The model whose transform is used: a directory or a weights file
+    /// The model whose transform is used: a directory, a weights file or hf:owner/name[@revision]
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// A preprocessor config, Hugging Face's or OpenCLIP's, recognised by content
@@ -50,7 +50,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         );
     }
     let transform: Arc<dyn ImageTransform> = match (&args.model, &args.config) {
-        (Some(model), _) => Checkpoint::open(model, &cli.families)?.transform()?,
+        (Some(model), _) => Checkpoint::open(located(model)?, &cli.families)?.transform()?,
         (None, Some(config)) => Arc::new(ClipTransform::new(read_config(config)?)?),
         (None, None) => return Err(Error::internal("neither a model nor a config").into()),
     };

@@ -3,6 +3,8 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use clip_format::Watch;
+
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::note;
@@ -64,4 +66,76 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Downloads: a bar a file on a terminal, plain lines elsewhere.
+#[derive(Default)]
+pub(crate) struct Downloads {
+    bar: Option<ProgressBar>,
+    file: String,
+    length: Option<u64>,
+    there: u64,
+    spoke: Option<Instant>,
+}
+
+/// Smaller files come and go without a line.
+const SMALL: u64 = 1 << 20;
+
+impl Watch for Downloads {
+    fn begin(&mut self, file: &str, length: Option<u64>, there: u64) {
+        // One that broke off is begun again.
+        self.end();
+        self.length = length;
+        self.there = there;
+        file.clone_into(&mut self.file);
+        let small = length.is_some_and(|length| length < SMALL);
+        if std::io::stderr().is_terminal() {
+            let template = if length.is_some() {
+                "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left"
+            } else {
+                "{msg} {spinner} {bytes} {bytes_per_sec}"
+            };
+            let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = bar.with_style(style).with_message(self.file.clone());
+            bar.set_position(there);
+            self.bar = Some(bar);
+        } else if !small {
+            self.say();
+        }
+        self.spoke = Some(Instant::now());
+    }
+
+    fn received(&mut self, bytes: u64) {
+        self.there += bytes;
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.there);
+        } else if self.spoke.is_none_or(|spoke| spoke.elapsed() >= PAUSE) {
+            self.spoke = Some(Instant::now());
+            self.say();
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        note(text);
+    }
+}
+
+impl Downloads {
+    fn say(&self) {
+        let of = self
+            .length
+            .map_or(String::new(), |length| format!(" of {}", megabytes(length)));
+        note(&format!("fetching {}: {}{of}", self.file, megabytes(self.there)));
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }

@@ -7,14 +7,14 @@ use clip_data::{PendingFile, TextFile, ordered};
 use clip_format::Checkpoint;
 
 use super::Cli;
-use super::args::cores;
+use super::args::{cores, located};
 use super::failure::Outcome;
 
 /// Flags of `tokenize`.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  clipzoo tokenize --model ./my-model --texts titles.txt --output ids.jsonl")]
 pub(crate) struct Args {
-    /// The model: a directory or a weights file
+    /// The model: a directory, a weights file or hf:owner/name[@revision]
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
     /// The texts: .txt one a line, .jsonl one JSON string a line
@@ -32,7 +32,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
-    let tokenizer = Checkpoint::open(&args.model, &cli.families)?.tokenizer(args.context_length)?;
+    let tokenizer = Checkpoint::open(located(&args.model)?, &cli.families)?.tokenizer(args.context_length)?;
     let mut output = PendingFile::create(&args.output)?;
     let workers = args.workers.unwrap_or_else(cores);
     let lines = ordered(TextFile::open(&args.texts)?, workers, 256 * workers, move |text| {

@@ -15,7 +15,7 @@ use clip_train::{
 };
 
 use super::Cli;
-use super::args::{Compute, Dtype, OnBadRow, note, open_table, print, refuse_hub};
+use super::args::{Compute, Dtype, OnBadRow, located, note, open_table, print};
 use super::average::{Mix, Mixed};
 use super::failure::{Failure, Outcome, usage};
 use super::rows::ColumnDecoder;
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Settings; flags override them
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The model to start from: a directory or a weights file
+    /// The model to start from: a directory, a weights file or hf:owner/name[@revision]
     #[arg(long, value_name = "PATH", conflicts_with_all = ["image_tower", "text_tower"])]
     model: Option<String>,
     /// An image tower, to join with --text-tower under fresh projections
@@ -366,14 +366,11 @@ fn load(cli: &Cli, config: &RunConfig, run: &RunDir, params: ParamOptions) -> Ou
             config.context_length,
         )?);
     }
-    for name in [&config.model, &config.image_tower, &config.text_tower]
-        .into_iter()
-        .flatten()
-    {
-        refuse_hub(name)?;
-    }
     match (&config.model, &config.image_tower, &config.text_tower) {
-        (Some(model), None, None) => Ok(clip_models::load(model, zoo, families, params, config.context_length)?),
+        (Some(model), None, None) => {
+            let model = located(model)?;
+            Ok(clip_models::load(model, zoo, families, params, config.context_length)?)
+        }
         (None, Some(image), Some(text)) => {
             let JoinConfig {
                 embed_dim,
@@ -392,6 +389,7 @@ fn load(cli: &Cli, config: &RunConfig, run: &RunDir, params: ParamOptions) -> Ou
                 image: image_fields,
                 text: text_fields,
             };
+            let (image, text) = (located(image)?, located(text)?);
             Ok(clip_models::join(image, text, &how, zoo, families, params)?)
         }
         _ => usage(

@@ -8,6 +8,7 @@ mod concepts;
 mod convert;
 mod evaluate;
 mod help;
+mod hub;
 mod memory;
 mod predict;
 mod queue;
