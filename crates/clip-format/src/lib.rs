@@ -13,6 +13,9 @@
 //! # Ok::<(), clip_core::Error>(())
 //! ```
 //!
+//! Whoever adds a family needs this crate alone: it hands out [`clip_core`] (with its serde_json) and [`clip_data`], whose
+//! types its contract shows.
+//!
 //! # Canonical names
 //!
 //! `logit_scale`, `logit_bias`, `image_projection.*`, `text_projection.*`, and each tower's tensors under `image.` or
@@ -41,6 +44,9 @@ mod tensor;
 mod testing;
 mod vocabulary;
 mod weights;
+
+pub use clip_core;
+pub use clip_data;
 
 pub use checkpoint::{Checkpoint, CheckpointFile, Role};
 pub use convert::{Converted, convert};

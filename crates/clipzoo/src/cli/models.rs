@@ -30,7 +30,12 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         ("tokenizers", cli.zoo.tokenizers().names().collect()),
     ];
     if args.json {
-        let mut object = json!({ "cuda_devices": cuda });
+        let layouts: Vec<_> = cli
+            .families
+            .iter()
+            .map(|family| json!({ "name": family.name(), "short_name": family.short_name(), "mark": family.mark() }))
+            .collect();
+        let mut object = json!({ "cuda_devices": cuda, "layouts": layouts });
         for (name, parts) in &lists {
             object[*name] = json!(parts);
         }
@@ -44,5 +49,17 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         };
         print(&format!("{:<17}{parts}", name.replace('_', " ")))?;
     }
-    Ok(print(&format!("{:<17}{cuda}", "CUDA devices"))?)
+    print(&format!("{:<17}{cuda}", "CUDA devices"))?;
+    print("\nlayouts of checkpoints: what `convert --to` takes, the family, what it is recognised by")?;
+    let mut families: Vec<_> = cli.families.iter().collect();
+    families.sort_by_key(|family| (family.short_name(), family.name()));
+    for family in families {
+        print(&format!(
+            "  {:<17}{:<26}{}",
+            family.short_name(),
+            family.name(),
+            family.mark()
+        ))?;
+    }
+    Ok(())
 }
