@@ -200,9 +200,10 @@ fn why_a_layout_cannot_express_a_model_is_said() {
     };
     assert_eq!(
         error("oc_vit_tiny", "easynlp"),
-        "no layout called `easynlp` can express the model: the layout `easynlp-chinese-clip` cannot express the tower \
-         `clip_text_model`; the layout `easynlp-open-clip` cannot express `vision_config.num_attention_heads` 3, only 0; \
-         save it as `clipzoo`"
+        "no layout called `easynlp` can express the model: the layout `easynlp-chinese-clip` cannot express \
+         `vision_config.hidden_act` \"gelu\", only \"quick_gelu\"; the layout `easynlp-hf` cannot express the tower \
+         `clip_text_model`; the layout `easynlp-hf-2022` cannot express the tower `clip_text_model`; the layout \
+         `easynlp-open-clip` cannot express `vision_config.hidden_act` \"gelu\", only \"quick_gelu\"; save it as `clipzoo`"
     );
     assert_eq!(
         error("hf_vtde_bert_clipvision_tiny", "open_clip"),
