@@ -2,7 +2,7 @@
 
 use super::support::Folder;
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "train",
     "evaluate",
     "predict",
