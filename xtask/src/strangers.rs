@@ -1,9 +1,10 @@
-//! The examples that stand for a stranger's crate: workspaces of their own, built and run as their authors would.
+//! The examples that stand for a stranger's crate, built and run as their authors would, and the fuzz targets: workspaces
+//! of their own.
 //!
 //! They share our target folder and get our profiles, so that torch-sys, minutes of C++, is not compiled again for them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -40,7 +41,27 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         process::run(built("run").arg("--quiet").arg("--").args(&example.arguments))?;
     }
     println!("{} examples of a stranger's crate", found.len());
-    Ok(())
+    fuzz_targets(workspace, &profiles)
+}
+
+/// Formats and lints the fuzz targets. They run under nightly Rust; on stable, clip-format's tests run their bodies.
+fn fuzz_targets(workspace: &Workspace, profiles: &Path) -> Result<()> {
+    println!("fuzz targets");
+    let cargo = |subcommand: &str| -> Command {
+        let mut cargo = process::cargo(workspace);
+        cargo
+            .current_dir(workspace.root().join("fuzz"))
+            .env("CARGO_TARGET_DIR", workspace.target());
+        cargo.arg(subcommand);
+        cargo
+    };
+    process::run(cargo("fmt").arg("--check"))?;
+    process::run(
+        cargo("clippy")
+            .arg("--config")
+            .arg(profiles)
+            .args(["--all-targets", "--", "-D", "warnings"]),
+    )
 }
 
 /// An example that stands for a stranger's crate.

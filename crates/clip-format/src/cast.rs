@@ -1,5 +1,7 @@
 //! Weights of another floating-point type.
 
+use std::collections::HashMap;
+
 use clip_core::{Error, Result};
 
 use crate::mapping::AsWeights;
@@ -17,6 +19,8 @@ const CHUNK: usize = 4096;
 pub(crate) struct Cast<W> {
     source: W,
     tensors: Vec<TensorInfo>,
+    /// The types of the tensors by name.
+    types: HashMap<String, Dtype>,
     to: Dtype,
 }
 
@@ -28,8 +32,10 @@ impl<W: AsWeights> Cast<W> {
             let floats = tensors.iter_mut().filter(|tensor| tensor.dtype.is_float());
             floats.for_each(|tensor| tensor.dtype = to);
         }
+        let types = tensors.iter().map(|tensor| (tensor.name.clone(), tensor.dtype));
         Self {
             source,
+            types: types.collect(),
             tensors,
             // Without a type nothing below is converted.
             to: to.unwrap_or(Dtype::F32),
@@ -46,8 +52,7 @@ impl<W: AsWeights> Weights for Cast<W> {
         let Some(view) = self.source.weights().view(name)? else {
             return Ok(None);
         };
-        let announced = self.tensors.iter().find(|tensor| tensor.name == name);
-        if announced.is_none_or(|announced| announced.dtype == view.dtype) {
+        if self.types.get(name).is_none_or(|announced| *announced == view.dtype) {
             return Ok(Some(view));
         }
         let data = narrow(&view, self.to)

@@ -13,7 +13,14 @@ use clip_core::{Error, Result};
 /// shows a mixture. Writers of this project never do either: they write beside and rename.
 #[derive(Debug)]
 pub(crate) struct MappedFile {
-    map: memmap2::Mmap,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Mapped(memmap2::Mmap),
+    /// What was a file elsewhere, or never one.
+    Held(Vec<u8>),
 }
 
 impl MappedFile {
@@ -32,17 +39,27 @@ impl MappedFile {
         // SAFETY: the mapping is private and read-only, and nothing in this process writes to the file. Another
         // process that cuts or rewrites it breaks the promise of `&[u8]`; the type's documentation says so.
         let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) };
+        let map = map.map_err(|error| Error::io("map", path, error))?;
         Ok(Self {
-            map: map.map_err(|error| Error::io("map", path, error))?,
+            bytes: Bytes::Mapped(map),
         })
+    }
+
+    /// The same of bytes that are in memory already.
+    pub(crate) fn held(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes: Bytes::Held(bytes),
+        }
     }
 
     /// Gives the pages that were touched back to the system. Touched again, they are read again.
     pub(crate) fn release(&self) {
         #[cfg(unix)]
-        // SAFETY: the bytes stay what they were, since nothing ever wrote to this private mapping: a page that is gone is
-        // filled from the file when it is touched. Advice that the system does not take changes nothing.
-        let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        if let Bytes::Mapped(map) = &self.bytes {
+            // SAFETY: the bytes stay what they were, since nothing ever wrote to this private mapping: a page that is gone
+            // is filled from the file when it is touched. Advice that the system does not take changes nothing.
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
     }
 }
 
@@ -50,6 +67,9 @@ impl Deref for MappedFile {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.map
+        match &self.bytes {
+            Bytes::Mapped(map) => map,
+            Bytes::Held(bytes) => bytes,
+        }
     }
 }

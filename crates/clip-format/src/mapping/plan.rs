@@ -154,13 +154,22 @@ impl Plan {
 
     /// Fills in the joined tensors; parts that miss a sibling come out under their own names instead.
     fn join(&mut self, groups: Groups) -> Result<()> {
+        if groups.by_output.is_empty() {
+            return Ok(());
+        }
+        // The first of a name is the place that was kept; a file may hold as many names as it likes.
+        let mut places: HashMap<String, usize> = HashMap::with_capacity(self.outputs.len());
+        for (at, output) in self.outputs.iter().enumerate() {
+            places.entry(output.info.name.clone()).or_insert(at);
+        }
+        let mut gone = HashSet::new();
         for (name, parts) in groups.by_output {
-            let Some(at) = self.outputs.iter().position(|output| output.info.name == name) else {
+            let Some(&at) = places.get(&name) else {
                 continue;
             };
             let whole: Option<Vec<&TensorInfo>> = parts.iter().map(Option::as_ref).collect();
             let Some(whole) = whole else {
-                self.outputs.remove(at);
+                gone.insert(at);
                 for part in parts.iter().flatten() {
                     self.take(part);
                     self.unknown.push(part.name.clone());
@@ -170,16 +179,22 @@ impl Plan {
             self.outputs[at].info.shape = joined_shape(&whole)?;
             self.outputs[at].make = Make::Concat(whole.iter().map(|part| part.name.clone()).collect());
         }
+        let mut at = 0;
+        self.outputs.retain(|_| {
+            at += 1;
+            !gone.contains(&(at - 1))
+        });
         Ok(())
     }
 
     fn add_default(&mut self, rule: &Rule, tensors: &[TensorInfo]) {
+        let mut there: HashSet<String> = self.outputs.iter().map(|output| output.info.name.clone()).collect();
         for tensor in tensors {
             let Some(captures) = rule.file[0].captures(&tensor.name) else {
                 continue;
             };
             let name = rule.model[0].expand(&captures);
-            if !self.outputs.iter().any(|output| output.info.name == name) {
+            if there.insert(name.clone()) {
                 let rows = tensor.shape.first().copied().into_iter().collect();
                 self.push(name, tensor, rows, Make::Zeros);
             }

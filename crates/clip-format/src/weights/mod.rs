@@ -64,6 +64,24 @@ impl WeightsFile {
             files: vec![path.to_owned()],
         })
     }
+
+    /// Opens the weights that a model's path names: the file, or the first of the fixed names in a directory.
+    pub fn of_model(path: &Path) -> Result<Self> {
+        Self::open(&crate::locate::weights(path)?)
+    }
+
+    /// The same of a file's bytes that are in memory. An index of shards is none: it names other files.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
+        if bytes.is_empty() {
+            return Err(Error::invalid("the file is empty"));
+        }
+        let (tensors, format) = read(MappedFile::held(bytes), Path::new("(memory)"))?;
+        Ok(Self {
+            tensors,
+            format,
+            files: Vec::new(),
+        })
+    }
 }
 
 impl std::fmt::Debug for WeightsFile {
@@ -75,7 +93,10 @@ impl std::fmt::Debug for WeightsFile {
 
 /// Opens a file that holds its tensors itself.
 pub(crate) fn open_single(path: &Path) -> Result<(Arc<dyn Weights>, Format)> {
-    let map = MappedFile::open(path)?;
+    read(MappedFile::open(path)?, path)
+}
+
+fn read(map: MappedFile, path: &Path) -> Result<(Arc<dyn Weights>, Format)> {
     let named_safetensors = path.extension().is_some_and(|extension| extension == "safetensors");
     if named_safetensors || map.get(8) == Some(&b'{') {
         return Ok((Arc::new(SafetensorsFile::new(map, path)?), Format::Safetensors));
