@@ -7,6 +7,7 @@
 mod average;
 mod bert;
 mod calibration;
+mod check;
 mod clip_text;
 mod clip_vision;
 mod create;
@@ -26,6 +27,7 @@ mod vit;
 pub use average::Average;
 pub use bert::{Bert, BertConfig, BertPooling};
 pub use calibration::{CALIBRATION_FILE, KeptCalibration, LEAST_COSINE, Nearness, Sample, calibrate, fastest};
+pub use check::check;
 pub use clip_text::{ClipPooling, ClipText, ClipTextConfig};
 pub use clip_vision::{ClipVision, ClipVisionConfig};
 pub use create::create;

@@ -8,11 +8,12 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clip_core::{Error, Id, Result};
 use tch::{Device, Kind, Tensor};
 
+use crate::fit::{Absent, Fit, Misshapen};
 use crate::int8::{InputWatch, Int8};
 use crate::layers::{Adapter, LayerBytes, Lora};
 use crate::parameters::{Parameter, Parameters};
@@ -135,8 +136,8 @@ struct Shared {
     options: ParamOptions,
     parameters: Vec<Parameter>,
     seen: BTreeSet<String>,
-    missing: Vec<String>,
-    wrong: Vec<String>,
+    /// What does not fit, less what nobody asked for.
+    fit: Fit,
     /// Adapters by the name of the weight they stand beside.
     adapters: BTreeMap<String, Adapter>,
     /// What the layers that could have an adapter are called.
@@ -170,8 +171,7 @@ impl Params {
             options,
             parameters: Vec::new(),
             seen: BTreeSet::new(),
-            missing: Vec::new(),
-            wrong: Vec::new(),
+            fit: Fit::default(),
             adapters: BTreeMap::new(),
             adaptable: BTreeSet::new(),
         };
@@ -224,15 +224,16 @@ impl Params {
         let name = self.full(name);
         let mut shared = self.shared.borrow_mut();
         if !shared.seen.insert(name.clone()) {
-            shared.wrong.push(format!("{name}: asked for twice"));
+            shared.fit.faults.push(format!("{name}: asked for twice"));
         }
         let tensor = match shared.load(&name, shape) {
             Found::Loaded(tensor) => tensor,
             Found::Fresh => draw(&name, shape, init, &shared.options),
             Found::Fault(fault) => {
                 match fault {
-                    Fault::Missing(text) => shared.missing.push(text),
-                    Fault::Wrong(text) => shared.wrong.push(text),
+                    Fault::Missing(tensor) => shared.fit.missing.push(tensor),
+                    Fault::Misshapen(tensor) => shared.fit.misshapen.push(tensor),
+                    Fault::Unread(text) => shared.fit.faults.push(text),
                 }
                 Tensor::zeros(shape, (Kind::Float, shared.options.device))
             }
@@ -306,52 +307,24 @@ impl Params {
         Some(adapter)
     }
 
+    /// How what was asked for so far fits the weights. A clone that was kept tells it of a build that failed, too.
+    pub fn fit(&self) -> Fit {
+        let shared = self.shared.borrow();
+        let names = shared.source.as_ref().map(|source| source.names()).unwrap_or_default();
+        Fit {
+            unexpected: names.into_iter().filter(|name| !shared.seen.contains(name)).collect(),
+            ..shared.fit.clone()
+        }
+    }
+
     /// Ends building: all parameters in the order they were asked for, or one error that lists everything missing, of a
     /// wrong shape, and unexpected. An adapter for a layer that no tower has is an error as well.
     pub fn finish(self) -> Result<Parameters> {
+        self.fit().check()?;
         let mut shared = self.shared.borrow_mut();
-        let unexpected: Vec<String> = match &shared.source {
-            Some(source) => source
-                .names()
-                .into_iter()
-                .filter(|name| !shared.seen.contains(name))
-                .collect(),
-            None => Vec::new(),
-        };
-        let report = [
-            ("missing", &shared.missing),
-            ("wrong", &shared.wrong),
-            ("unexpected", &unexpected),
-        ]
-        .into_iter()
-        .filter(|(_, names)| !names.is_empty())
-        .map(|(what, names)| format!("{what} ({}): {}", names.len(), shortened(names)))
-        .collect::<Vec<_>>();
-        if report.is_empty() {
-            shared.check_targets()?;
-            let adapters = std::mem::take(&mut shared.adapters);
-            return Ok(Parameters::new(std::mem::take(&mut shared.parameters), adapters));
-        }
-        Err(
-            Error::invalid(format!("the weights do not fit the model: {}", report.join("; ")))
-                .remedy("compare the config with the weights (`clipzoo inspect`)"),
-        )
-    }
-}
-
-/// The first names of a list, and how many more there are.
-fn shortened(names: &[String]) -> String {
-    const SHOWN: usize = 12;
-    let shown = names
-        .iter()
-        .take(SHOWN)
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > SHOWN {
-        format!("{shown}, and {} more", names.len() - SHOWN)
-    } else {
-        shown
+        shared.check_targets()?;
+        let adapters = std::mem::take(&mut shared.adapters);
+        Ok(Parameters::new(std::mem::take(&mut shared.parameters), adapters))
     }
 }
 
@@ -375,8 +348,9 @@ enum Found {
 }
 
 enum Fault {
-    Missing(String),
-    Wrong(String),
+    Missing(Absent),
+    Misshapen(Misshapen),
+    Unread(String),
 }
 
 impl Shared {
@@ -403,19 +377,26 @@ impl Shared {
                 // Mapped memory is for inference only: training writes.
                 Found::Loaded(if self.options.trainable { tensor.copy() } else { tensor })
             }
-            Ok(Some(tensor)) => Found::Fault(Fault::Wrong(format!(
-                "{name} is {:?} in the file, {shape:?} in the model",
-                tensor.size()
-            ))),
+            Ok(Some(tensor)) => Found::Fault(Fault::Misshapen(Misshapen {
+                name: name.to_owned(),
+                file: tensor.size(),
+                model: shape.to_vec(),
+            })),
             Ok(None) if self.options.fresh.allows(name) => Found::Fresh,
-            Ok(None) => Found::Fault(Fault::Missing(format!("{name} {shape:?}"))),
-            Err(error) => Found::Fault(Fault::Wrong(format!("{name}: {error}"))),
+            Ok(None) => Found::Fault(Fault::Missing(Absent {
+                name: name.to_owned(),
+                shape: shape.to_vec(),
+            })),
+            Err(error) => Found::Fault(Fault::Unread(format!("{name}: {error}"))),
         }
     }
 }
 
 /// A fresh tensor. Each name has a seed of its own, so that values do not depend on what else is built.
 fn draw(name: &str, shape: &[i64], init: Init, options: &ParamOptions) -> Tensor {
+    // The generator is the process's: a model that another thread builds must not draw between seed and numbers.
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     let _guard = tch::no_grad_guard();
     tch::manual_seed((Id::of(name).0 ^ options.seed) as i64);
     // Drawn on the CPU and moved, so that a GPU run starts from the same numbers.
@@ -462,7 +443,14 @@ mod tests {
         let _ = params
             .at("c")
             .tensor("weight", &[5, 5], Role::Weight, Init::Normal(1.0));
+        let kept = params.clone();
         let error = params.finish().unwrap_err();
+        assert_eq!(kept.fit().unexpected, ["z"]);
+        assert_eq!(kept.fit().missing[0].shape, [5, 5]);
+        assert_eq!(
+            (&kept.fit().misshapen[0].file, &kept.fit().misshapen[0].model),
+            (&vec![3], &vec![4])
+        );
         assert_eq!(
             error.to_string(),
             "the weights do not fit the model: missing (1): c.weight [5, 5]; wrong (1): b is [3] in the file, [4] in \

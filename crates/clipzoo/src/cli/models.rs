@@ -55,7 +55,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     families.sort_by_key(|family| (family.short_name(), family.name()));
     for family in families {
         print(&format!(
-            "  {:<17}{:<26}{}",
+            "  {:<20}{:<26}{}",
             family.short_name(),
             family.name(),
             family.mark()

@@ -9,6 +9,7 @@ mod convert;
 mod evaluate;
 mod help;
 mod hub;
+mod inspect;
 mod memory;
 mod predict;
 mod queue;
