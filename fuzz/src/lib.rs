@@ -8,9 +8,7 @@ use std::io::{Cursor, Write};
 use clip_format::clip_core::serde_json::{self, Value, json};
 use clip_format::clip_core::{Error, Result};
 use clip_format::clip_data::TransformConfig;
-use clip_format::{
-    AsWeights, Dtype, Evidence, Families, Family, Remapped, TensorInfo, TensorView, Weights, WeightsFile,
-};
+use clip_format::{Dtype, Evidence, Families, Family, Format, Remapped, TensorInfo, TensorView, Weights, WeightsFile};
 
 /// Any bytes as a safetensors file.
 pub fn safetensors(data: &[u8]) {
@@ -84,12 +82,16 @@ pub fn family_config(data: &[u8]) {
     let evidence = Evidence {
         config: Some(("config.json", config)),
         tensors: &tensors,
+        file: "model.safetensors",
+        format: Format::Safetensors,
         beside: &beside,
     };
     let _ = families.recognise(&evidence);
     let bare = Evidence {
         config: None,
         tensors: &tensors,
+        file: "clip_cn_x.pt",
+        format: Format::PickleZip,
         beside: &beside,
     };
     let _ = families.recognise(&bare);

@@ -54,10 +54,10 @@ pub(crate) fn is_vocabulary_name(name: &str) -> bool {
 /// and is used with a bundled vocabulary, that is written out, unless the layout takes files as they are.
 pub(crate) fn write(form: VocabularyForm, files: &[PathBuf], config: &Value, directory: &Path) -> Result<()> {
     let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-    if let Some(path) = files
+    let stranger = files
         .iter()
-        .find(|path| !name(path).is_some_and(|name| is_vocabulary_name(&name)))
-    {
+        .find(|path| !name(path).is_some_and(|name| is_vocabulary_name(&name)));
+    if let Some(path) = stranger {
         return Err(Error::invalid("is no vocabulary file").file(path));
     }
     // The one that counts when the model is opened.
@@ -65,7 +65,6 @@ pub(crate) fn write(form: VocabularyForm, files: &[PathBuf], config: &Value, dir
         let mut found = files.iter().filter(|path| name(path).as_deref() == Some(wanted));
         found.next()
     });
-    let kind = main.map(VocabularyKind::of_file).transpose()?;
     let contents = || match main {
         Some(path) => VocabularyContents::open(path).map(Some),
         None => bundled(config),
@@ -74,30 +73,35 @@ pub(crate) fn write(form: VocabularyForm, files: &[PathBuf], config: &Value, dir
         let path = directory.join(name);
         fs::write(&path, bytes).map_err(|error| Error::io("write", &path, error))
     };
-    match (form, kind) {
-        (VocabularyForm::VocabTxt, _) => match contents()? {
+    let all = || {
+        files.iter().try_for_each(|path| {
+            let name = path.file_name().unwrap_or_default();
+            copy(path, &directory.join(name))
+        })
+    };
+    if form == VocabularyForm::AsItIs {
+        return all();
+    }
+    let kind = main.map(VocabularyKind::of_file).transpose()?;
+    match (form, kind, main) {
+        // As it was, to the byte.
+        (VocabularyForm::VocabTxt, Some(VocabularyKind::GzipMerges | VocabularyKind::WordPiece), Some(path)) => {
+            copy(path, &directory.join(VOCAB_TXT))
+        }
+        (VocabularyForm::VocabTxt, ..) => match contents()? {
             None => Ok(()),
-            Some(contents) => match (kind, main) {
-                // As it was, to the byte.
-                (Some(VocabularyKind::GzipMerges | VocabularyKind::WordPiece), Some(path)) => {
-                    copy(path, &directory.join(VOCAB_TXT))
-                }
-                _ if contents.kind() == VocabularyKind::Merges => put(VOCAB_TXT, &contents.packed_merges()?),
-                _ => put(VOCAB_TXT, contents.pieces_text()?.as_bytes()),
-            },
+            Some(contents) if contents.kind() == VocabularyKind::Merges => put(VOCAB_TXT, &contents.packed_merges()?),
+            Some(contents) => put(VOCAB_TXT, contents.pieces_text()?.as_bytes()),
         },
-        (VocabularyForm::HuggingFace, None | Some(VocabularyKind::GzipMerges)) => match contents()? {
-            None => Ok(()),
+        (_, None | Some(VocabularyKind::GzipMerges), _) => match contents()? {
+            None => all(),
             Some(contents) if contents.kind() == VocabularyKind::Merges => {
                 put("merges.txt", contents.merges_text()?.as_bytes())?;
                 put("vocab.json", format!("{}\n", contents.token_ids()).as_bytes())
             }
             Some(contents) => put(VOCAB_TXT, contents.pieces_text()?.as_bytes()),
         },
-        _ => files.iter().try_for_each(|path| {
-            let name = path.file_name().unwrap_or_default();
-            copy(path, &directory.join(name))
-        }),
+        _ => all(),
     }
 }
 
@@ -137,7 +141,13 @@ pub(crate) fn describe(directory: &Path, config: &Value) -> Result<String> {
             format!("word pieces by {whose} rules, {case}")
         }
         Rule::HuggingFace { name: Some(name), .. } => format!("the tokenizer `{name}`"),
-        Rule::HuggingFace { name: None, .. } => "the tokenizer of its own file".to_owned(),
+        Rule::HuggingFace { cleaning, .. } => {
+            let cleaned = match cleaning {
+                Cleaning::HuggingFace => "",
+                _ => ", after OpenCLIP's cleaning",
+            };
+            format!("what the tokenizer's own file says{cleaned}")
+        }
     })
 }
 

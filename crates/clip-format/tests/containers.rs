@@ -88,6 +88,13 @@ fn the_container_before_pytorch_1_6() {
 }
 
 #[test]
+fn a_traced_model() {
+    let file = open("script.pt");
+    assert_eq!(file.format, Format::TorchScript);
+    assert_eq!(held(&*file.tensors), table());
+}
+
+#[test]
 fn shards_with_an_index() {
     let file = open("sharded.index.json");
     assert_eq!(file.format, Format::Sharded);

@@ -65,7 +65,9 @@ impl Family for ChineseClip {
         }
         let text = flat::restored_bert(config, NAME)?;
         let default = self.default_transform(config)?;
-        flat::layout(vec![(VISION, vision), (TEXT, text)], [transform, Some(&default)], NAME)
+        // Chinese-CLIP reads no other container, and takes a model's name from the command line, not from the file.
+        let files = vec![(VISION, vision), (TEXT, text)];
+        flat::layout("clip_cn_model.pt", files, [transform, Some(&default)], NAME)
     }
 
     fn default_transform(&self, config: &Value) -> Result<TransformConfig> {

@@ -248,6 +248,7 @@ pub(super) fn expect_tokenizer(config: &Value, family: &str, kind: &str) -> Resu
 
 /// The layout's files, and the preparation of pictures in a file of its own where it is not the layout's.
 pub(super) fn layout(
+    weights: &'static str,
     mut files: Vec<(&'static str, Value)>,
     [transform, default]: [Option<&TransformConfig>; 2],
     family: &str,
@@ -261,10 +262,7 @@ pub(super) fn layout(
             .map_err(|error| cannot(family, "this preparation of pictures").source(error))?;
         files.push((PREPROCESSOR, form));
     }
-    Ok(Layout {
-        weights: "model.safetensors",
-        files,
-    })
+    Ok(Layout { weights, files })
 }
 
 /// The picture tower's keys, as the shapes of a bare file tell them.

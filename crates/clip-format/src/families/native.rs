@@ -6,7 +6,7 @@ use clip_data::TransformConfig;
 use serde_json::{Map, Value, json};
 
 use super::towers::{
-    BERT, CLIP_TEXT, CLIP_VISION, bert_config, clip_vision_config, image_size, linear, model_type, tower,
+    BertDefaults, CLIP_TEXT, CLIP_VISION, bert_config_from, clip_vision_config, image_size, linear, model_type, tower,
 };
 use super::{Evidence, Family, Layout};
 use crate::fields::Fields;
@@ -86,13 +86,12 @@ pub(crate) fn complete(config: &Value) -> Result<Value> {
         full["vision_config"] = clip_vision_config(vision, "vision_config")?;
     }
     let text = tower(config, "text_config").cloned().unwrap_or(Value::Null);
-    match model_type(config, "text_config") {
-        Some(BERT) => {
-            let pooling = Fields::new(&text, "text_config")?.text("pooling", "pooler")?;
-            full["text_config"] = bert_config(&text, "text_config", pooling)?;
-        }
-        Some(CLIP_TEXT) => full["text_config"] = clip_text_config(&text),
-        _ => {}
+    let kind = model_type(config, "text_config").unwrap_or_default();
+    if let Some(defaults) = BertDefaults::of(kind) {
+        let pooling = Fields::new(&text, "text_config")?.text("pooling", "pooler")?;
+        full["text_config"] = bert_config_from(defaults, &text, "text_config", pooling)?;
+    } else if kind == CLIP_TEXT {
+        full["text_config"] = clip_text_config(&text);
     }
     if tower(config, "vision_config").is_some() && tower(config, "text_config").is_some() {
         for key in ["image_projection", "text_projection"] {

@@ -24,7 +24,7 @@ use super::{Evidence, Layout};
 use crate::fields::Fields;
 
 /// What users call these layouts.
-pub(crate) const EASYNLP: &str = "easynlp";
+const EASYNLP: &str = "easynlp";
 
 /// What of the two layouts a file of weights shows that has no config: the picture tower under the prefix.
 fn has_picture_tower(evidence: &Evidence<'_>, prefix: &str) -> bool {
@@ -59,11 +59,12 @@ fn restored(config: &Value, kind: &str, family: &str) -> Result<Value> {
 
 fn layout(own: Value, config: &Value, transform: Option<&TransformConfig>, family: &str) -> Result<Layout> {
     let default = default_transform(config)?;
-    let layout = flat::layout(vec![("config.json", own)], [transform, Some(&default)], family)?;
-    Ok(Layout {
-        weights: "pytorch_model.bin",
-        ..layout
-    })
+    flat::layout(
+        "pytorch_model.bin",
+        vec![("config.json", own)],
+        [transform, Some(&default)],
+        family,
+    )
 }
 
 /// EasyNLP's code has 224 pixels whatever the config says; for other models its rules are taken at their size.

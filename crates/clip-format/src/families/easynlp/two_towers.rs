@@ -35,6 +35,7 @@ const DEFAULTS: BertDefaults = BertDefaults {
 /// One of the two layouts.
 pub(crate) struct TwoTowers {
     name: &'static str,
+    short_name: &'static str,
     mark: &'static str,
     /// What the names of each tower begin with.
     text: &'static str,
@@ -95,6 +96,7 @@ impl TwoTowers {
     /// What EasyNLP writes.
     pub(crate) const NOW: Self = Self {
         name: "easynlp-hf",
+        short_name: EASYNLP,
         mark: "`text_config`, `vision_config`, and tensors under `text_encoder.` and `vision_encoder.`",
         text: "text_encoder.",
         vision: "vision_encoder.",
@@ -106,6 +108,8 @@ impl TwoTowers {
     /// What its first releases wrote.
     pub(crate) const OF_2022: Self = Self {
         name: "easynlp-hf-2022",
+        // EasyNLP no longer reads it, so nobody means it who says EasyNLP.
+        short_name: "easynlp-hf-2022",
         mark: "`text_config`, `vision_config`, and tensors under `roberta.` and `vit.`",
         text: "roberta.",
         vision: "vit.",
@@ -135,7 +139,7 @@ impl Family for TwoTowers {
     }
 
     fn short_name(&self) -> &'static str {
-        EASYNLP
+        self.short_name
     }
 
     fn mark(&self) -> &'static str {
