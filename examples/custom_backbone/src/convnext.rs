@@ -166,7 +166,10 @@ impl Convolution {
     /// Multiplies in the pass's type (f32 or bf16) and gives f32, as `clip_nn::layers::Linear` does.
     fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        let (weight, bias) = (self.weight.to_kind(pass.compute.kind()), self.bias.to_kind(pass.compute.kind()));
+        let (weight, bias) = (
+            self.weight.to_kind(pass.compute.kind()),
+            self.bias.to_kind(pass.compute.kind()),
+        );
         x.permute([0, 3, 1, 2])
             .to_kind(pass.compute.kind())
             .conv2d(&weight, Some(&bias), stride, padding, [1, 1], self.groups)
