@@ -12,7 +12,7 @@ use clip_nn::Compute as Type;
 use clip_nn::tch::Device;
 
 use super::Cli;
-use super::args::{Compute, Model, TableArgs, note, print};
+use super::args::{Compute, Model, TableArgs, located, note, print};
 use super::failure::{Outcome, usage};
 use super::rows::{Preparer, Refused, policed};
 
@@ -77,7 +77,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         workers: compute.workers(),
     };
     let sample = sample(&args, &table, roles, &preparer)?;
-    let path = args.model.path();
+    let path = &located(args.model.path())?;
     let kept = calibrate(path, &cli.zoo, &cli.families, &sample, args.cosine)?;
     let file = Checkpoint::open(path, &cli.families)?
         .directory()

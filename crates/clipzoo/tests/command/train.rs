@@ -272,8 +272,6 @@ fn flags_of_no_meaning_are_wrong_usage() {
         let message = folder.run(&line("run", flags).replace("--lr 0.003", "")).misused();
         assert!(message.contains(word), "{message}");
     }
-    let hub = line("run", "--epochs 1").replace("--model model", "--model hf:shop/clip");
-    assert!(folder.run(&hub).misused().contains("hub"));
     // A column that is not there leaves nothing that the corrected command would stumble over.
     let message = folder.run(&line("run", "--epochs 1 --unique-by nowhere")).failed();
     assert!(message.contains("nowhere"), "{message}");
