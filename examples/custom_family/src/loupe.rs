@@ -333,6 +333,8 @@ mod tests {
         Loupe.canonical(&Evidence {
             config: Some(("config.json", config)),
             tensors: &[],
+            file: "model.safetensors",
+            format: clip_format::Format::Safetensors,
             beside: &beside,
         })
     }
