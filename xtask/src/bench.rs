@@ -56,10 +56,13 @@ enum Name {
     /// The same in bf16
     TrainBf16,
     /// Features of one picture at a time by a ViT-B/32, one core, beside open_clip and onnxruntime in all types
+    #[value(name = "image-1")]
     Image1,
     /// The same of 8 at a time
+    #[value(name = "image-8")]
     Image8,
     /// The same of 32 at a time
+    #[value(name = "image-32")]
     Image32,
     /// Features of 32 titles of 8 to 20 tokens, likewise
     Text,

@@ -173,7 +173,8 @@ int clip_torch_over(
 int clip_torch_has_products(int quantised) {
   return quantised == 0 ? operation("mkldnn::_reorder_linear_weight", "") &&
           operation("mkldnn::_linear_pointwise", "") && operation("mkldnn::_linear_pointwise", "binary")
-                        : operation("onednn::qlinear_prepack", "") && operation("onednn::qlinear_pointwise", "");
+                        : operation("onednn::qlinear_prepack", "") && operation("onednn::qlinear_pointwise", "") &&
+          operation("onednn::qlinear_pointwise", "binary");
 }
 
 // A matrix `[output, input]`, f32 or bf16, in the layout that oneDNN multiplies with.
@@ -256,7 +257,7 @@ int clip_torch_pack_quantised(const at::Tensor* weight, at::Tensor** result) {
 }
 
 // `post(scale (x - zero) diag(weight_scales) Wᵀ + bias)` over bytes `x` and a packed i8 matrix, to f32 (`kind` 6), bf16 (15)
-// or, with their own scale and zero, bytes (0).
+// or, with their own scale and zero, bytes (0). Where there is an `other`, f32, it is added, and the result is f32.
 int clip_torch_quantised_linear(
     const at::Tensor* x,
     double scale,
@@ -265,6 +266,7 @@ int clip_torch_quantised_linear(
     const at::Tensor* weight_scales,
     const at::Tensor* weight_zeros,
     const at::Tensor* bias,
+    const at::Tensor* other,
     double output_scale,
     int64_t output_zero,
     int kind,
@@ -272,6 +274,48 @@ int clip_torch_quantised_linear(
     at::Tensor** result) {
   return caught([&] {
     c10::NoGradGuard no_grad;
+    if (other != nullptr) {
+      static auto call = needed("onednn::qlinear_pointwise", "binary")
+                             .typed<at::Tensor(
+                                 at::Tensor,
+                                 double,
+                                 int64_t,
+                                 at::Tensor,
+                                 at::Tensor,
+                                 at::Tensor,
+                                 std::optional<at::Tensor>,
+                                 std::optional<at::Tensor>,
+                                 double,
+                                 int64_t,
+                                 std::optional<at::ScalarType>,
+                                 double,
+                                 int64_t,
+                                 std::string_view,
+                                 double,
+                                 std::string_view,
+                                 Scalars,
+                                 std::string_view)>();
+      *result = new at::Tensor(call.call(
+          *x,
+          scale,
+          zero,
+          *weight,
+          *weight_scales,
+          *weight_zeros,
+          *other,
+          optional(bias),
+          /*output_scale=*/1.0,
+          /*output_zero_point=*/0,
+          at::kFloat,
+          /*other_scale=*/1.0,
+          /*other_zero_point=*/0,
+          "add",
+          /*alpha=*/1.0,
+          "none",
+          Scalars(),
+          ""));
+      return;
+    }
     static auto call = needed("onednn::qlinear_pointwise", "")
                            .typed<at::Tensor(
                                at::Tensor,

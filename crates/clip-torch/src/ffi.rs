@@ -57,6 +57,7 @@ unsafe extern "C" {
         weight_scales: *const C_tensor,
         weight_zeros: *const C_tensor,
         bias: *const C_tensor,
+        other: *const C_tensor,
         output_scale: f64,
         output_zero: i64,
         kind: c_int,

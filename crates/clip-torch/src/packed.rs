@@ -97,18 +97,7 @@ impl PackedMatrix {
 
     /// `x Wᵀ + bias + other`, where `other` is of the product's shape and kind.
     pub fn multiply_add(&self, x: &Tensor, other: &Tensor) -> Result<Tensor> {
-        let mut shape = x.size();
-        if let Some(last) = shape.last_mut() {
-            *last = self.sizes[0];
-        }
-        if other.size() != shape || other.kind() != self.kind {
-            return Err(TorchError::Refused(format!(
-                "{:?} {:?} added to a product {:?} {shape:?}",
-                other.kind(),
-                other.size(),
-                self.kind
-            )));
-        }
+        check_other(other, &product_size(&x.size(), self.sizes[0]), self.kind)?;
         self.call(x, Some(&other.contiguous()), Post::None)
     }
 
@@ -137,6 +126,27 @@ impl PackedMatrix {
             })
         }
     }
+}
+
+/// The shape of a product: the input's, with `output` as its last size.
+pub(crate) fn product_size(input: &[i64], output: i64) -> Vec<i64> {
+    let mut size = input.to_vec();
+    if let Some(last) = size.last_mut() {
+        *last = output;
+    }
+    size
+}
+
+/// Fails unless `other` may be added to a product of this size and kind.
+pub(crate) fn check_other(other: &Tensor, size: &[i64], kind: Kind) -> Result<()> {
+    if other.size() == size && other.kind() == kind && other.device() == Device::Cpu {
+        return Ok(());
+    }
+    Err(TorchError::Refused(format!(
+        "{:?} {:?} added to a product {kind:?} {size:?}",
+        other.kind(),
+        other.size()
+    )))
 }
 
 /// The sizes of a dense matrix on the CPU.

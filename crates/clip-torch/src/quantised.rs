@@ -8,7 +8,7 @@ use crate::ffi::{
     clip_torch_has_products, clip_torch_pack_quantised, clip_torch_quantise, clip_torch_quantised_linear,
     clip_torch_range, made, outcome, pointer,
 };
-use crate::packed::{Post, check_bias, check_input, matrix};
+use crate::packed::{Post, check_bias, check_input, check_other, matrix, product_size};
 
 /// How bytes stand for numbers: `scale (byte − zero)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -153,16 +153,32 @@ impl QuantisedMatrix {
             other => return Err(TorchError::Refused(format!("a product of bytes as {other:?}"))),
         };
         let none = Affine { scale: 1.0, zero: 0 };
-        self.call(x, post, none, code)
+        self.call(x, None, post, none, code)
+    }
+
+    /// `x Wᵀ + bias + other`, f32, where `other` is f32 and of the product's shape: one pass over it less than a sum of its
+    /// own.
+    pub fn multiply_add(&self, x: &Bytes, other: &Tensor) -> Result<Tensor> {
+        let shape = product_size(&x.size(), self.scales.size1().unwrap_or(0));
+        check_other(other, &shape, Kind::Float)?;
+        let none = Affine { scale: 1.0, zero: 0 };
+        self.call(x, Some(&other.contiguous()), Post::None, none, 6)
     }
 
     /// The same as bytes again, for another product.
     pub fn multiply_to_bytes(&self, x: &Bytes, post: Post, affine: Affine) -> Result<Bytes> {
-        let tensor = self.call(x, post, affine, 0)?;
+        let tensor = self.call(x, None, post, affine, 0)?;
         Ok(Bytes { tensor, affine })
     }
 
-    fn call(&self, x: &Bytes, post: Post, output: Affine, kind: std::ffi::c_int) -> Result<Tensor> {
+    fn call(
+        &self,
+        x: &Bytes,
+        other: Option<&Tensor>,
+        post: Post,
+        output: Affine,
+        kind: std::ffi::c_int,
+    ) -> Result<Tensor> {
         check_input(&x.tensor, self.input)?;
         // SAFETY: live handles, borrowed for the call; `x` is u8 as the fast kernel wants (i8 would go to a slow one),
         // and shapes were compared.
@@ -176,6 +192,7 @@ impl QuantisedMatrix {
                     self.scales.as_ptr(),
                     self.zeros.as_ptr(),
                     pointer(self.bias.as_ref()),
+                    pointer(other),
                     output.scale,
                     output.zero,
                     kind,
@@ -244,6 +261,9 @@ mod tests {
         assert!(distance(&gelu, &want.gelu("none")) < 1e-5 * size);
         let low = matrix.multiply(&bytes, Post::None, Kind::BFloat16).unwrap();
         assert!(distance(&low.to_kind(Kind::Float), &want) < 1e-2 * size);
+        let other = drawn(&[2, 9, 16]);
+        let added = matrix.multiply_add(&bytes, &other).unwrap();
+        assert!(distance(&added, &(&want + &other)) < 1e-5 * size);
         let affine = Affine::over(0.0, size);
         let again = matrix.multiply_to_bytes(&bytes, Post::Relu, affine).unwrap();
         assert!(distance(&again.numbers(), &want.relu()) <= affine.scale * 0.51);
@@ -257,6 +277,12 @@ mod tests {
         assert!(matrix.multiply(&wide, Post::None, Kind::Float).is_err());
         let bytes = Bytes::of(&drawn(&[2, 3]), affine).unwrap();
         assert!(matrix.multiply(&bytes, Post::None, Kind::Double).is_err());
+        assert!(matrix.multiply_add(&bytes, &drawn(&[2, 3])).is_err());
+        assert!(
+            matrix
+                .multiply_add(&bytes, &drawn(&[2, 4]).to_kind(Kind::Double))
+                .is_err()
+        );
         assert!(Bytes::of(&drawn(&[2]).to_kind(Kind::Double), affine).is_err());
         assert!(Bytes::of(&drawn(&[2]), Affine { scale: 0.0, zero: 0 }).is_err());
         assert!(QuantisedMatrix::new(&drawn(&[4, 3]), Some(&drawn(&[3]))).is_err());
