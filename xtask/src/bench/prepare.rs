@@ -7,16 +7,18 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{Name, Places};
+use super::Places;
+use super::name::{Name, Program};
 use crate::process;
 use crate::steps::{Step, Work};
 use crate::workspace::{Workspace, write_whole};
 
 /// What the peers need, pinned: a figure of another version is another figure.
-const PINNED: [&str; 9] = [
+const PINNED: [&str; 10] = [
     "torch==2.13.0",
     "torchvision==0.28.0",
     "open_clip_torch==3.3.0",
+    "transformers==5.23.0",
     "pillow==13.0.0",
     "numpy",
     "safetensors",
@@ -25,11 +27,20 @@ const PINNED: [&str; 9] = [
     "onnxscript==0.7.2",
 ];
 
+/// Its training code asks for a release of lmdb that no longer builds; its models need nothing of it.
+const WITHOUT_DEPENDENCIES: &str = "cn_clip==1.6.0";
+
 /// Its wheel holds the photographs. It is only unpacked, so its own dependencies are not fetched.
 const PHOTOGRAPHS: &str = "scikit-image==0.26.0";
 
 /// Pairs ranked in both directions: the size of the test set that EasyNLP's release is judged on.
 const PAIRS: &str = "32528";
+
+/// Pictures in the table that `predict` is measured on.
+pub(super) const TABLE_ROWS: u32 = 512;
+
+/// Titles that are tokenised.
+const TITLES: &str = "20000";
 
 /// Pairs of a training batch.
 const TRAINED: &str = "16";
@@ -39,19 +50,20 @@ pub(super) fn python(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
     let own = env::var_os("CLIPZOO_BENCH_VENV").filter(|path| !path.is_empty());
     if let Some(own) = own {
         let python = env::current_dir()?.join(own).join("bin/python");
-        let script = "import open_clip, torchvision, PIL, safetensors.torch; print(open_clip.__version__)";
+        let script =
+            "import open_clip, cn_clip, transformers, onnxruntime, torchvision, PIL; print(open_clip.__version__)";
         let shown = python.display().to_string();
         process::probe(&shown, &["-c", script]).with_context(|| {
             format!(
                 "CLIPZOO_BENCH_VENV is set and {shown} cannot import the peers: it needs {}",
-                PINNED.join(" ")
+                [&PINNED[..], &[WITHOUT_DEPENDENCIES]].concat().join(" ")
             )
         })?;
         return Ok(python);
     }
     let (venv, stamp) = (folder.join("venv"), folder.join("venv.packages"));
     let python = venv.join("bin/python");
-    let pins = PINNED.join("\n");
+    let pins = [&PINNED[..], &[WITHOUT_DEPENDENCIES]].concat().join("\n");
     if fs::read_to_string(&stamp).is_ok_and(|text| text == pins) && python.exists() {
         return Ok(python);
     }
@@ -62,6 +74,11 @@ pub(super) fn python(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
             .args(["-m", "pip", "install", "--quiet"])
             .args(PINNED),
     )?;
+    process::run(
+        Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--no-deps"])
+            .arg(WITHOUT_DEPENDENCIES),
+    )?;
     write_whole(&stamp, pins)?;
     Ok(python)
 }
@@ -69,65 +86,124 @@ pub(super) fn python(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
 impl Places<'_> {
     /// What must be there before the benches of these names.
     pub(super) fn preparation(&self, names: &[Name]) -> Vec<Step<'_>> {
-        let script = self.peer("prepare.py");
-        let prepare = |what: &str, arguments: &[&Path]| {
-            let mut command = Command::new(&self.python);
-            command.arg(&script).arg(what).args(arguments);
-            Work::Run(command)
+        let any = |wanted: &[Name]| names.iter().any(|name| wanted.contains(name));
+        let encoded = |model: &str| {
+            let mut all = names.iter().filter_map(|name| name.encoded());
+            all.any(|encoded| encoded.model == model)
         };
+        let (english, chinese) = (encoded("model"), encoded("chinese"));
+        let trains = any(&[Name::Train, Name::TrainBf16]);
+        let starts = any(&[Name::ColdStart, Name::ColdStartLarge, Name::Predict]);
         let mut steps = Vec::new();
-        if names
-            .iter()
-            .any(|name| matches!(name, Name::Preprocess | Name::ColdStart))
-        {
+        if starts || any(&[Name::Preprocess]) {
             steps.push(Step {
                 name: "pictures",
                 says: "photographs from scikit-image's wheel, as JPEG of 800 x 600",
-                inputs: vec![script.clone()],
+                inputs: vec![self.peer("prepare.py")],
                 outputs: vec![self.wheels(), self.data("pictures")],
                 work: Work::Here(PHOTOGRAPHS, Box::new(|| self.fetch_pictures())),
             });
         }
-        if names.iter().any(|name| *name != Name::Rank) {
-            steps.push(Step {
-                name: "model",
-                says: "a ViT-B/32 of the right shape with random weights, and five texts",
-                inputs: vec![script.clone()],
-                outputs: vec![self.data("model")],
-                work: prepare("model", &[&self.data("model")]),
-            });
+        let mut make = |wanted: bool, name, says, made: &str, arguments: &[&str]| {
+            if wanted {
+                steps.push(self.made(name, says, made, arguments));
+            }
+        };
+        let model = starts || trains || english || any(&[Name::Preprocess]);
+        let says = "a ViT-B/32 of the right shape with random weights, and five texts";
+        make(model, "model", says, "model", &["model", "ViT-B-32"]);
+        let says = "a ViT-L/14 likewise";
+        make(
+            any(&[Name::ColdStartLarge]),
+            "large",
+            says,
+            "large",
+            &["model", "ViT-L-14"],
+        );
+        let says = "a Chinese ViT-B/16 and RoBERTa likewise, in Chinese-CLIP's layout";
+        make(chinese, "chinese", says, "chinese", &["chinese"]);
+        let says = "the first model as graphs for onnxruntime, in f32 and int8";
+        make(english, "onnx", says, "model", &["onnx"]);
+        let says = "pixels and titles of 16 pairs";
+        make(trains || english, "pairs", says, "pairs", &["pairs", TRAINED, "49405"]);
+        let says = "pixels and Chinese titles of 16 pairs";
+        make(
+            chinese,
+            "chinese-pairs",
+            says,
+            "chinese-pairs",
+            &["pairs", TRAINED, "chinese"],
+        );
+        let says = "features of 32,528 pairs";
+        make(any(&[Name::Rank]), "features", says, "features", &["features", PAIRS]);
+        let says = "product titles";
+        make(any(&[Name::Tokenize]), "titles", says, "titles", &["titles", TITLES]);
+        let rows = TABLE_ROWS.to_string();
+        let pictures = self.data("pictures").display().to_string();
+        let says = "a table of 512 JPEGs in base64";
+        make(
+            any(&[Name::Predict]),
+            "table",
+            says,
+            "table",
+            &["table", &rows, &pictures],
+        );
+        for (wanted, model) in [(english, "model"), (chinese, "chinese")] {
+            if wanted {
+                steps.push(self.for_transformers(model));
+            }
         }
-        if names.iter().any(|name| name.encoded().is_some()) {
-            steps.push(Step {
-                name: "onnx",
-                says: "the same model as graphs for onnxruntime, in f32 and int8",
-                inputs: vec![script.clone()],
-                outputs: vec![self.data("model/onnx")],
-                work: prepare("onnx", &[&self.data("model")]),
-            });
-        }
-        if names
-            .iter()
-            .any(|name| matches!(name, Name::Train | Name::TrainBf16) || name.encoded().is_some())
-        {
-            steps.push(Step {
-                name: "pairs",
-                says: "pixels and titles of 16 pairs",
-                inputs: vec![script.clone()],
-                outputs: vec![self.data("pairs")],
-                work: prepare("pairs", &[Path::new(TRAINED), &self.data("pairs")]),
-            });
-        }
-        if names.contains(&Name::Rank) {
-            steps.push(Step {
-                name: "features",
-                says: "features of 32,528 pairs",
-                inputs: vec![script.clone()],
-                outputs: vec![self.data("features")],
-                work: prepare("features", &[Path::new(PAIRS), &self.data("features")]),
-            });
+        if any(&[Name::Predict]) {
+            steps.push(self.calibration());
         }
         steps
+    }
+
+    /// A step of `prepare.py`, whose last argument is the folder it fills.
+    fn made(&self, name: &'static str, says: &'static str, folder: &str, arguments: &[&str]) -> Step<'_> {
+        let (script, folder) = (self.peer("prepare.py"), self.data(folder));
+        let mut command = Command::new(&self.python);
+        command.arg(&script).args(arguments).arg(&folder);
+        let output = if name == "onnx" { folder.join("onnx") } else { folder };
+        Step {
+            name,
+            says,
+            inputs: vec![script],
+            outputs: vec![output],
+            work: Work::Run(command),
+        }
+    }
+
+    /// A model in the layout that transformers reads.
+    fn for_transformers(&self, model: &str) -> Step<'_> {
+        let (from, to) = (self.data(model), self.data(&format!("{model}-hf")));
+        let mut command = Command::new(self.program(Program::Clipzoo));
+        command.arg("convert").arg("--model").arg(&from);
+        command.args(["--to", "hf", "--output"]).arg(&to);
+        Step {
+            name: if model == "chinese" { "chinese-hf" } else { "model-hf" },
+            says: "the same model in Hugging Face's layout",
+            inputs: vec![self.peer("prepare.py")],
+            outputs: vec![to],
+            work: Work::Run(command),
+        }
+    }
+
+    /// The scales of the first model's int8, on the table that is predicted.
+    fn calibration(&self) -> Step<'_> {
+        let (model, table) = (self.data("model"), self.data("table/pictures.tsv"));
+        let mut command = Command::new(self.program(Program::Clipzoo));
+        command
+            .args(["calibrate", "--header", "--text-column", "title", "--model"])
+            .arg(&model);
+        command.arg("--table").arg(&table);
+        Step {
+            name: "calibration",
+            says: "its scales for int8",
+            inputs: vec![table],
+            outputs: vec![model.join("clipzoo_int8.json")],
+            work: Work::Run(command),
+        }
     }
 
     fn wheels(&self) -> PathBuf {

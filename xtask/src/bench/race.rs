@@ -16,37 +16,47 @@ pub(super) struct Entrant {
     pub(super) name: &'static str,
     /// Program and arguments.
     pub(super) words: Vec<OsString>,
+    /// Rows that the whole process works on, of a program that prints no speed.
+    rows: Option<u32>,
 }
 
 impl Entrant {
     pub(super) fn new(name: &'static str, words: Vec<OsString>) -> Self {
-        Self { name, words }
+        let rows = None;
+        Self { name, words, rows }
+    }
+
+    /// A program whose speed is its rows by the seconds of its whole process, its start included.
+    pub(super) fn of_rows(name: &'static str, words: Vec<OsString>, rows: u32) -> Self {
+        Self {
+            rows: Some(rows),
+            ..Self::new(name, words)
+        }
     }
 }
 
 /// What a program is judged by.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(super) enum Measure {
     /// The whole process on the clock, on all cores: less is better.
     Seconds,
-    /// What the program prints on its last line, on one core: more is better.
-    PicturesPerSecond,
-    /// The same, of training pairs by seconds of processor time.
-    PairsPerCpuSecond,
-    /// The same of pictures encoded.
-    PicturesPerCpuSecond,
-    /// The same of texts.
-    TextsPerCpuSecond,
+    /// What the program prints on its last line, in a unit: more is better.
+    Printed {
+        unit: &'static str,
+        /// Whether it is kept on one core.
+        one_core: bool,
+    },
 }
 
 impl Measure {
+    pub(super) fn printed(unit: &'static str, one_core: bool) -> Self {
+        Self::Printed { unit, one_core }
+    }
+
     fn unit(self) -> &'static str {
         match self {
             Self::Seconds => "s",
-            Self::PicturesPerSecond => "pictures/s",
-            Self::PairsPerCpuSecond => "pairs per CPU second",
-            Self::PicturesPerCpuSecond => "pictures per CPU second",
-            Self::TextsPerCpuSecond => "texts per CPU second",
+            Self::Printed { unit, .. } => unit,
         }
     }
 }
@@ -59,6 +69,8 @@ pub(super) struct Reading {
     cpu: f64,
     /// MiB.
     peak: f64,
+    /// The share of the machine's peak that the program says it reached, in percent.
+    share: Option<f64>,
 }
 
 /// The programs of one bench; the first is ours.
@@ -105,7 +117,7 @@ impl Race<'_> {
     /// The words that keep a program on one core, where that is asked for and can be done.
     fn pin(&self) -> Vec<OsString> {
         let core = (cores() - 1).to_string();
-        let one_core = !matches!(self.measure, Measure::Seconds);
+        let one_core = matches!(self.measure, Measure::Printed { one_core: true, .. });
         if one_core && process::probe("taskset", &["-c", &core, "true"]).is_some() {
             ["taskset", "-c", &core].map(Into::into).to_vec()
         } else {
@@ -121,8 +133,9 @@ impl Race<'_> {
         let cost = fs::read_to_string(&cost).with_context(|| format!("cannot read {}", cost.display()))?;
         let cost: Value = serde_json::from_str(&cost)?;
         let number = |key: &str| cost[key].as_f64().with_context(|| format!("measure.py wrote no {key}"));
-        let score = match self.measure {
-            Measure::Seconds => number("wall")?,
+        let score = match (self.measure, entrant.rows) {
+            (Measure::Seconds, _) => number("wall")?,
+            (_, Some(rows)) => f64::from(rows) / number("wall")?,
             _ => speed(&printed, self.measure.unit())
                 .with_context(|| format!("{} printed no speed: {printed}", entrant.name))?,
         };
@@ -130,6 +143,7 @@ impl Race<'_> {
             score,
             cpu: number("cpu")?,
             peak: number("peak")?,
+            share: share(&printed),
         })
     }
 
@@ -172,27 +186,30 @@ impl Race<'_> {
             "\nThe last three columns say how many times {} is faster, and takes less memory, than that row.\n",
             self.entrants[0].name
         );
-        if let Some(base) = self
-            .base
-            .and_then(|base| self.entrants.iter().position(|entrant| entrant.name == base))
-        {
-            let than = self.row(&readings[base]);
-            let row = |(entrant, readings): (&Entrant, &Vec<Reading>)| {
-                let row = self.row(readings);
-                format!(
-                    "| {} | {:.2}× | {:.2}× |\n",
-                    entrant.name,
-                    row.best / than.best,
-                    row.median / than.median
-                )
-            };
-            let rows: String = self.entrants.iter().zip(&readings).map(row).collect();
-            text += &format!(
-                "\n| in multiples of {} | best | median |\n|---|---|---|\n{rows}",
-                self.entrants[base].name
-            );
+        if let Some(base) = self.base {
+            text += &self.multiples(base, &readings);
         }
         Ok(text)
+    }
+
+    /// A table of everyone's speed in multiples of one entrant's, and of the share of the machine's peak where told.
+    fn multiples(&self, base: &str, readings: &[Vec<Reading>]) -> String {
+        let Some(place) = self.entrants.iter().position(|entrant| entrant.name == base) else {
+            return String::new();
+        };
+        let than = self.row(&readings[place]);
+        let row = |(entrant, readings): (&Entrant, &Vec<Reading>)| {
+            let row = self.row(readings);
+            let share = row.share.map_or_else(String::new, |share| format!("{share:.0} %"));
+            format!(
+                "| {} | {:.2}× | {:.2}× | {share} |\n",
+                entrant.name,
+                row.best / than.best,
+                row.median / than.median
+            )
+        };
+        let rows: String = self.entrants.iter().zip(readings).map(row).collect();
+        format!("\n| in multiples of {base} | best | median | of the machine's peak, best |\n|---|---|---|---|\n{rows}")
     }
 
     fn row(&self, readings: &[Reading]) -> Row {
@@ -206,6 +223,10 @@ impl Race<'_> {
             median: median(of(|reading| reading.score).collect()),
             cpu: median(of(|reading| reading.cpu).collect()),
             peak: of(|reading| reading.peak).fold(0.0, f64::max),
+            share: readings
+                .iter()
+                .filter_map(|reading| reading.share)
+                .max_by(f64::total_cmp),
         }
     }
 }
@@ -215,6 +236,7 @@ struct Row {
     median: f64,
     cpu: f64,
     peak: f64,
+    share: Option<f64>,
 }
 
 /// The middle value; of an even number, the mean of the two in the middle.
@@ -232,6 +254,12 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn speed(printed: &str, unit: &str) -> Option<f64> {
     let (number, rest) = printed.lines().last()?.split_once(' ')?;
     rest.starts_with(unit).then(|| number.parse().ok())?
+}
+
+/// Reads `93.1 % of the machine's peak: ...`, a line of its own of those that measure it.
+fn share(printed: &str) -> Option<f64> {
+    let percent = |line: &str| line.split_once(" % of the machine's peak")?.0.parse().ok();
+    printed.lines().find_map(percent)
 }
 
 fn cores() -> usize {
@@ -273,6 +301,11 @@ mod tests {
         assert_eq!(speed(printed, "pairs per CPU second"), None);
         assert_eq!(speed("no pictures/s\n", "pictures/s"), None);
         assert_eq!(speed("", "s"), None);
+        assert_eq!(
+            share("93.1 % of the machine's peak: 104 of 112 GFLOP/s\n5 pictures/s"),
+            Some(93.1)
+        );
+        assert_eq!(share(printed), None);
     }
 
     #[test]

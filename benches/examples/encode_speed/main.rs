@@ -4,16 +4,19 @@
 //! A round is what `predict` does with a batch of prepared rows: tensors made, towers run, unit rows copied out. BATCH is a
 //! safetensors file with `pixels` `[pairs, 3, height, width]` and `ids` `[pairs, context]`, padded with 0; its rows are taken
 //! again and again up to `--rows`. Two rounds go before those that count. The last line is the speed of the best round: rows
-//! by seconds of processor time (on the clock where the system does not tell them, or with several threads). For int8 a
-//! model without a calibration is calibrated first, on the batch itself. `--output` gets the features, safetensors.
+//! by seconds of processor time (on the clock where the system does not tell them, or with several threads). The line before
+//! says what share that is of the machine's packed product in the same type, measured in the same run. For int8 a model
+//! without a calibration is calibrated first, on the batch itself. `--output` gets the features, safetensors.
 #![allow(clippy::print_stdout, reason = "what it measures is its output")]
+
+mod peak;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clip_core::{Embedder, Embeddings, Error, FeatureRows, PixelBatch, Result, TokenBatch};
 use clip_data::{SinkOptions, open_sink};
-use clip_format::Families;
+use clip_format::{Checkpoint, Families};
 use clip_models::{CALIBRATION_FILE, KeptCalibration, LEAST_COSINE, OpenOptions, Sample};
 use clip_nn::tch::{self, Tensor};
 use clip_nn::{Compute, Pipeline, Zoo};
@@ -93,9 +96,20 @@ fn main() -> Result<()> {
             write(&features, options.images, output)?;
         }
     }
-    println!("peak {:.0} MiB", peak());
+    println!("at most {:.0} MiB were held", memory());
+    let config = Checkpoint::open(&options.model, &families)?.config().clone();
+    let lengths = batch.lengths(peak::picture_tokens(&config));
+    if let Some(operations) = peak::operations(&config, options.images, &lengths) {
+        let (reached, most) = (operations / best, peak::peak(options.compute, options.threads)?);
+        println!(
+            "{:.1} % of the machine's peak: {reached:.0} of {most:.0} GFLOP/s, {:.2} GFLOP a row",
+            100.0 * reached / most,
+            operations / options.rows as f64
+        );
+    }
     let what = if options.images { "pictures" } else { "texts" };
-    println!("{:.2} {what} per CPU second", options.rows as f64 / best);
+    let by = if options.threads == 1 { " per CPU second" } else { "/s" };
+    println!("{:.2} {what}{by}", options.rows as f64 / best);
     Ok(())
 }
 
@@ -159,6 +173,14 @@ impl Rows {
         Ok(Self::Texts(texts.iter().map(Vec::as_slice).collect()))
     }
 
+    /// Tokens of every row.
+    fn lengths(&self, picture: Option<usize>) -> Vec<usize> {
+        match self {
+            Self::Images(pixels) => picture.map_or_else(Vec::new, |tokens| vec![tokens; pixels.len()]),
+            Self::Texts(tokens) => tokens.lengths().to_vec(),
+        }
+    }
+
     fn encode(&self, pipeline: &Pipeline) -> Result<Embeddings> {
         match self {
             Self::Images(pixels) => pipeline.embed_pixels(pixels),
@@ -197,7 +219,7 @@ fn computed() -> Option<f64> {
 }
 
 /// The most memory that this process held, MiB.
-fn peak() -> f64 {
+fn memory() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
