@@ -14,7 +14,7 @@ use crate::steps::{Step, Work};
 use crate::workspace::{Workspace, write_whole};
 
 /// What the peers need, pinned: a figure of another version is another figure.
-const PINNED: [&str; 10] = [
+const PINNED: [&str; 11] = [
     "torch==2.13.0",
     "torchvision==0.28.0",
     "open_clip_torch==3.3.0",
@@ -22,6 +22,7 @@ const PINNED: [&str; 10] = [
     "pillow==13.0.0",
     "numpy",
     "safetensors",
+    "six",
     "onnx==1.23.2",
     "onnxruntime==1.32.0",
     "onnxscript==0.7.2",
