@@ -104,17 +104,17 @@ impl KeptCalibration {
 
     /// Refuses a calibration of another model: layers that it has not, or of other widths.
     pub(crate) fn check(&self, model: &DualEncoder, directory: &Path) -> Result<()> {
-        let widths: BTreeMap<&str, usize> = model
+        let columns: BTreeMap<&str, i64> = model
             .parameters()
             .iter()
             .filter_map(|parameter| {
-                let columns = parameter.tensor.size().iter().skip(1).product::<i64>();
-                Some((parameter.name.strip_suffix(".weight")?, columns as usize))
+                let columns = parameter.tensor.size().iter().skip(1).product();
+                Some((parameter.name.strip_suffix(".weight")?, columns))
             })
             .collect();
         let fits = |(name, input): (&String, &LayerInput)| {
-            let width = widths.get(name.as_str());
-            width.is_some_and(|&width| input.smoothing.is_empty() || input.smoothing.len() == width)
+            let columns = columns.get(name.as_str());
+            columns.is_some_and(|&columns| input.fits(columns))
         };
         match self.calibration.layers.iter().find(|&layer| !fits(layer)) {
             None => Ok(()),

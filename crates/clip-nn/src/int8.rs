@@ -27,6 +27,13 @@ pub struct LayerInput {
     pub smoothing: Vec<f32>,
 }
 
+impl LayerInput {
+    /// Whether it may be of a layer whose weight `[output, columns]` has so many columns.
+    pub fn fits(&self, columns: i64) -> bool {
+        self.smoothing.is_empty() || self.smoothing.len() as i64 == columns
+    }
+}
+
 /// How linear layers find what they multiply as bytes.
 #[derive(Debug, Clone, Default)]
 pub enum Int8 {

@@ -249,7 +249,7 @@ mod tests {
     use crate::layers::testing::{assert_close, built, wave};
     use tch::Device;
 
-    // With `wave` as in linear.rs, width 4, 2 heads, x = wave(0.3, 2, 3, 4):
+    // With `wave` as in testing.rs, width 4, 2 heads, x = wave(0.3, 2, 3, 4):
     // def attend(mask):
     //     q, k, v = F.linear(x, wave(0.1, 12, 4), wave(0.17, 12)).view(2, 3, 3, 2, 2).permute(2, 0, 3, 1, 4)
     //     y = ((q @ k.transpose(-1, -2) / 2 ** 0.5).masked_fill(~mask, -torch.inf).softmax(-1) @ v)

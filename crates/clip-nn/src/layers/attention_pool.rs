@@ -42,7 +42,7 @@ mod tests {
     use super::*;
     use crate::layers::testing::{assert_close, built, wave};
 
-    // With `wave` as in linear.rs, width 4, 2 heads, three places:
+    // With `wave` as in testing.rs, width 4, 2 heads, three places:
     // x = wave(0.3, 2, 3, 4).transpose(0, 1); x = torch.cat([x.mean(0, keepdim=True), x]) + wave(0.1, 4, 4)[:, None]
     // w, b = wave(0.17, 12, 4), wave(0.24, 12)
     // y, _ = F.multi_head_attention_forward(x[:1], x, x, 4, 2, w, b, None, None, False, 0.0, torch.eye(4), None, need_weights=False)

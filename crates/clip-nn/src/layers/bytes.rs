@@ -39,18 +39,22 @@ impl LayerBytes {
     /// Whether a calibration fits a weight of this many columns.
     pub(crate) fn fits(&self, columns: i64) -> bool {
         match &self.plan {
-            Plan::Known(input) => input.smoothing.is_empty() || input.smoothing.len() as i64 == columns,
+            Plan::Known(input) => input.fits(columns),
             Plan::Keep | Plan::Measure => true,
         }
     }
 
     /// The bytes of `factor` times an input, where they are known before it is: another product can then write them.
     pub(crate) fn known(&self, factor: f64) -> Option<Affine> {
+        // Bytes of smoothed columns are of other numbers than the product before gives.
+        self.calibrated(factor).filter(|_| self.smoothing.is_none())
+    }
+
+    /// The bytes of `factor` times a smoothed input by its calibration, if it has one.
+    fn calibrated(&self, factor: f64) -> Option<Affine> {
         match &self.plan {
-            Plan::Known(input) if self.smoothing.is_none() => {
-                Some(Affine::over(input.least * factor, input.greatest * factor))
-            }
-            _ => None,
+            Plan::Known(input) => Some(Affine::over(input.least * factor, input.greatest * factor)),
+            Plan::Keep | Plan::Measure => None,
         }
     }
 
@@ -61,9 +65,9 @@ impl LayerBytes {
             Some([columns, _]) => x * columns,
             None => x,
         };
-        let affine = match &self.plan {
-            Plan::Known(input) => Affine::over(input.least * factor, input.greatest * factor),
-            Plan::Keep | Plan::Measure => {
+        let affine = match self.calibrated(factor) {
+            Some(affine) => affine,
+            None => {
                 let (least, greatest) = range(&x)?;
                 Affine::over(least, greatest)
             }

@@ -58,7 +58,7 @@ mod tests {
     use crate::{Calibration, Compute, Fresh, Int8, LayerInput, ParamOptions};
     use tch::Kind;
 
-    // With `wave` as in linear.rs, x = wave(0.3, 2, 3):
+    // With `wave` as in testing.rs, x = wave(0.3, 2, 3):
     // h = F.gelu(F.linear(x, wave(0.1, 5, 3), wave(0.17, 5)))
     // print(F.linear(h, wave(0.24, 3, 5), wave(0.31, 3)))
     const EXPECTED: [f32; 6] = [5.827683, 6.8106785, -0.2062851, 8.875068, 10.296326, -0.7275665];

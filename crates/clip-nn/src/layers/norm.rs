@@ -33,7 +33,7 @@ mod tests {
     use super::*;
     use crate::layers::testing::{assert_close, built, wave};
 
-    // With `wave` as in linear.rs:
+    // With `wave` as in testing.rs:
     // print(torch.nn.functional.layer_norm(wave(0.3, 2, 4), (4,), wave(0.1, 4), wave(0.17, 4), eps=0.01))
     const EXPECTED: [f32; 8] = [
         0.0353494, 0.272907, 0.6467562, 1.060612, 0.2432233, 0.4517917, 0.4620676, 0.1424956,

@@ -188,7 +188,7 @@ mod tests {
         built(|params| Projection::new(&config, width, dim, params)).0
     }
 
-    // With `wave` as in linear.rs, x = wave(0.3, 2, 3), the buffers being the first two parameters:
+    // With `wave` as in testing.rs, x = wave(0.3, 2, 3), the buffers being the first two parameters:
     // x = (x - wave(0.1, 3)) / wave(0.17, 3)
     // print(F.linear(F.gelu(F.linear(x, wave(0.24, 4, 3), wave(0.31, 4))), wave(0.38, 2, 4), wave(0.45, 2)))
     const MLP: [f32; 4] = [9.455593, 7.075467, 21.433325, 15.130035];

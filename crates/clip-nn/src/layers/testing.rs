@@ -5,7 +5,11 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{Fresh, ParamOptions, Parameters, Params};
 
-/// `sin(k), sin(2k), …` in a shape.
+/// `sin(k), sin(2k), …` in a shape. In PyTorch:
+///
+/// ```text
+/// wave = lambda k, *s: torch.sin(k * torch.arange(1, 1 + torch.Size(s).numel(), dtype=torch.float32)).view(s)
+/// ```
 pub(crate) fn wave(k: f64, shape: &[i64]) -> Tensor {
     let count: i64 = shape.iter().product();
     let steps = Tensor::arange_start(1, 1 + count, (Kind::Float, Device::Cpu));
