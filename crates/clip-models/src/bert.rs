@@ -9,7 +9,7 @@
 
 use clip_nn::clip_core::Result;
 use clip_nn::layers::{
-    Activation, Dropout, Embedding, LayerNorm, Linear, Pooled, PostNormConfig, PostNormStack, Ragged, Visible,
+    Activation, BlockConfig, Dropout, Embedding, LayerNorm, Pooled, Pooler, PostNormStack, Ragged, Visible,
 };
 use clip_nn::tch::{Kind, Tensor};
 use clip_nn::{Init, Params, Pass, TextBackbone, TextEncoder, Tokens, TowerOutput};
@@ -91,7 +91,7 @@ pub struct Bert {
     norm: LayerNorm,
     dropout: Dropout,
     blocks: PostNormStack,
-    pooler: Option<Linear>,
+    pooler: Option<Pooler>,
     numbering: Numbering,
     config: BertConfig,
 }
@@ -105,52 +105,67 @@ pub(crate) enum Numbering {
     BehindPadding,
 }
 
+impl Numbering {
+    /// The position of a text's first token, where texts are padded with this id.
+    fn first(self, padding: i64) -> i64 {
+        match self {
+            Self::FromZero => 0,
+            Self::BehindPadding => padding + 1,
+        }
+    }
+}
+
 impl TextBackbone for Bert {
     const MODEL_TYPES: &'static [&'static str] = &["bert"];
 
     type Config = BertConfig;
 
     fn build(config: BertConfig, params: &Params) -> Result<Self> {
-        check(Self::MODEL_TYPES[0], &config)?;
-        Ok(Self::new(config, Numbering::FromZero, params))
+        Self::new(Self::MODEL_TYPES[0], config, Numbering::FromZero, params)
     }
 }
 
 impl Bert {
-    /// The tower of a config that was checked.
-    pub(crate) fn new(config: BertConfig, numbering: Numbering, params: &Params) -> Self {
+    /// The tower; errors call it `name`.
+    pub(crate) fn new(name: &str, config: BertConfig, numbering: Numbering, params: &Params) -> Result<Self> {
         let (width, eps) = (config.hidden_size, config.layer_norm_eps);
-        let init = Init::Normal(0.02);
-        let blocks = PostNormConfig {
+        let blocks = BlockConfig {
             width,
             hidden: config.intermediate_size,
             heads: config.num_attention_heads,
             layers: config.num_hidden_layers,
             activation: config.hidden_act,
             eps,
+            qkv_bias: true,
             dropout: config.hidden_dropout_prob,
             attention_dropout: config.attention_probs_dropout_prob,
-            init,
         };
+        let (vocabulary, positions, padding) = (config.vocab_size, config.max_position_embeddings, config.pad_token_id);
+        sizes::blocks(name, &blocks)?;
+        sizes::texts(name, positions, vocabulary, padding)?;
+        sizes::at_least(name, "max_position_embeddings", positions, numbering.first(padding) + 1)?;
+        sizes::at_least(name, "type_vocab_size", config.type_vocab_size, 1)?;
+        sizes::share(name, "hidden_dropout_prob", blocks.dropout)?;
+        sizes::share(name, "attention_probs_dropout_prob", blocks.attention_dropout)?;
+        let init = Init::Normal(0.02);
         let embeddings = params.at("embeddings").layer(0);
         let table = |name, rows| Embedding::new(&embeddings.at(name), [rows, width], init);
-        let words = table("word", config.vocab_size).with_padding(config.pad_token_id);
-        let positions = table("position", config.max_position_embeddings);
-        Self {
+        let words = table("word", vocabulary).with_padding(padding);
+        let positions = table("position", positions);
+        Ok(Self {
             words,
             positions: match numbering {
                 Numbering::FromZero => positions,
-                Numbering::BehindPadding => positions.with_padding(config.pad_token_id),
+                Numbering::BehindPadding => positions.with_padding(padding),
             },
             types: table("token_type", config.type_vocab_size),
             norm: LayerNorm::new(&embeddings.at("norm"), width, eps),
-            dropout: Dropout::new(config.hidden_dropout_prob),
-            blocks: PostNormStack::new(params, &blocks),
-            pooler: (config.pooling == BertPooling::Pooler)
-                .then(|| Linear::new(&params.at("pooler"), [width, width], init)),
+            dropout: Dropout::new(blocks.dropout),
+            blocks: PostNormStack::new(params, &blocks, init),
+            pooler: (config.pooling == BertPooling::Pooler).then(|| Pooler::new(&params.at("pooler"), width, init)),
             numbering,
             config,
-        }
+        })
     }
 
     /// The vectors of the tokens' positions, `[batch, tokens, width]` or `[tokens, width]`.
@@ -168,36 +183,13 @@ pub(crate) fn behind_padding(ids: &Tensor, padding: i64) -> Tensor {
     tokens.cumsum(1, Kind::Int64) * tokens + padding
 }
 
-pub(crate) fn check(name: &str, config: &BertConfig) -> Result<()> {
-    sizes::positive(
-        name,
-        &[
-            ("vocab_size", config.vocab_size),
-            ("hidden_size", config.hidden_size),
-            ("num_hidden_layers", config.num_hidden_layers.into()),
-            ("intermediate_size", config.intermediate_size),
-            ("max_position_embeddings", config.max_position_embeddings),
-            ("type_vocab_size", config.type_vocab_size),
-        ],
-    )?;
-    sizes::heads(name, config.hidden_size, config.num_attention_heads)?;
-    sizes::at_least(name, "pad_token_id", config.pad_token_id, 0)?;
-    sizes::at_least(name, "vocab_size", config.vocab_size, config.pad_token_id + 1)?;
-    sizes::share(name, "hidden_dropout_prob", config.hidden_dropout_prob)?;
-    let attention = config.attention_probs_dropout_prob;
-    sizes::share(name, "attention_probs_dropout_prob", attention)
-}
-
 impl TextEncoder for Bert {
     fn width(&self) -> i64 {
         self.config.hidden_size
     }
 
     fn context_length(&self) -> i64 {
-        match self.numbering {
-            Numbering::FromZero => self.config.max_position_embeddings,
-            Numbering::BehindPadding => self.config.max_position_embeddings - self.config.pad_token_id - 1,
-        }
+        self.config.max_position_embeddings - self.numbering.first(self.config.pad_token_id)
     }
 
     fn vocabulary(&self) -> i64 {
@@ -260,7 +252,7 @@ impl Bert {
     /// Through the pooler, where there is one.
     fn pool(&self, first: Tensor, pass: Pass) -> Tensor {
         match &self.pooler {
-            Some(pooler) => pooler.forward(&first, pass).tanh(),
+            Some(pooler) => pooler.forward(&first, pass),
             None => first,
         }
     }

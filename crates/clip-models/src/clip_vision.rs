@@ -5,9 +5,9 @@
 //! ```
 
 use clip_nn::clip_core::Result;
-use clip_nn::layers::{Activation, LayerNorm, Patches, Pooled, PreNormConfig, PreNormStack, Visible, drop_patches};
+use clip_nn::layers::{Activation, BlockConfig, LayerNorm, PatchTokens, Patches, Pooled, PreNormStack, Visible};
 use clip_nn::tch::Tensor;
-use clip_nn::{ImageBackbone, ImageEncoder, Init, Params, Pass, Role, TowerOutput};
+use clip_nn::{ImageBackbone, ImageEncoder, Init, Params, Pass, TowerOutput};
 use serde::{Deserialize, Serialize};
 
 use crate::sizes;
@@ -55,14 +55,10 @@ impl Default for ClipVisionConfig {
 /// The tower.
 #[derive(Debug)]
 pub struct ClipVision {
-    class: Tensor,
-    positions: Tensor,
-    patches: Patches,
+    tokens: PatchTokens,
     pre_norm: LayerNorm,
     blocks: PreNormStack,
     post_norm: LayerNorm,
-    width: i64,
-    image_size: i64,
 }
 
 impl ImageBackbone for ClipVision {
@@ -72,52 +68,40 @@ impl ImageBackbone for ClipVision {
 
     fn build(config: ClipVisionConfig, params: &Params) -> Result<Self> {
         let name = Self::MODEL_TYPES[0];
-        sizes::positive(
-            name,
-            &[
-                ("hidden_size", config.hidden_size),
-                ("intermediate_size", config.intermediate_size),
-                ("num_hidden_layers", config.num_hidden_layers.into()),
-                ("patch_size", config.patch_size),
-            ],
-        )?;
-        sizes::heads(name, config.hidden_size, config.num_attention_heads)?;
-        sizes::share(name, "attention_dropout", config.attention_dropout)?;
-        sizes::at_least(name, "image_size", config.image_size, config.patch_size)?;
-        let width = config.hidden_size;
-        let blocks = PreNormConfig {
+        let (width, eps) = (config.hidden_size, config.layer_norm_eps);
+        let blocks = BlockConfig {
             width,
             hidden: config.intermediate_size,
             heads: config.num_attention_heads,
             layers: config.num_hidden_layers,
             activation: config.hidden_act,
-            eps: config.layer_norm_eps,
+            eps,
             qkv_bias: true,
+            dropout: 0.0,
+            attention_dropout: config.attention_dropout,
         };
+        sizes::blocks(name, &blocks)?;
+        sizes::patches(name, config.image_size, config.patch_size)?;
+        sizes::share(name, "attention_dropout", blocks.attention_dropout)?;
         let first = params.layer(0);
         let spread = Init::Normal((width as f64).powf(-0.5));
         let patches = Patches::new(&first.at("patch_embedding"), config.patch_size, width);
-        let tokens = patches.count([config.image_size; 2]) + 1;
         Ok(Self {
-            class: first.tensor("class_embedding", &[width], Role::Embedding, spread),
-            positions: first.tensor("position_embedding", &[tokens, width], Role::Embedding, spread),
-            patches,
-            pre_norm: LayerNorm::new(&first.at("pre_norm"), width, config.layer_norm_eps),
-            blocks: PreNormStack::new(params, &blocks).with_dropout(0.0, config.attention_dropout),
-            post_norm: LayerNorm::new(&params.at("post_norm"), width, config.layer_norm_eps),
-            width,
-            image_size: config.image_size,
+            tokens: PatchTokens::with_class(&first, patches, config.image_size, spread),
+            pre_norm: LayerNorm::new(&first.at("pre_norm"), width, eps),
+            blocks: PreNormStack::new(params, &blocks),
+            post_norm: LayerNorm::new(&params.at("post_norm"), width, eps),
         })
     }
 }
 
 impl ImageEncoder for ClipVision {
     fn width(&self) -> i64 {
-        self.width
+        self.tokens.width()
     }
 
     fn image_size(&self) -> [i64; 2] {
-        [self.image_size; 2]
+        self.tokens.image_size()
     }
 
     fn drops_patches(&self) -> bool {
@@ -125,10 +109,7 @@ impl ImageEncoder for ClipVision {
     }
 
     fn forward(&self, pixels: &Tensor, pass: Pass) -> TowerOutput {
-        let patches = self.patches.forward(pixels, pass);
-        let class = self.class.expand([pixels.size()[0], 1, self.width], false);
-        let x = Tensor::cat(&[class, patches], 1) + &self.positions;
-        let x = self.pre_norm.forward(&drop_patches(&x, 1, pass));
+        let x = self.pre_norm.forward(&self.tokens.forward(pixels, pass));
         let x = self.blocks.forward(x, Visible::All, Pooled::First, pass);
         TowerOutput::from_stack(self.post_norm.forward(&x), Pooled::First, pass)
     }

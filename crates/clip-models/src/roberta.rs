@@ -12,8 +12,7 @@ use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error};
 use serde_json::{Map, Value};
 
-use crate::bert::{Bert, BertConfig, Numbering, check};
-use crate::sizes;
+use crate::bert::{Bert, BertConfig, Numbering};
 
 /// The fields of a canonical `text_config`: [`BertConfig`]'s, with the defaults of Hugging Face's `RobertaConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -57,11 +56,7 @@ impl TextBackbone for Roberta {
 
     fn build(RobertaConfig(config): RobertaConfig, params: &Params) -> Result<Self> {
         let name = Self::MODEL_TYPES[0];
-        check(name, &config)?;
-        // One position more than the padding's.
-        let (positions, least) = (config.max_position_embeddings, config.pad_token_id + 2);
-        sizes::at_least(name, "max_position_embeddings", positions, least)?;
-        Ok(Self(Bert::new(config, Numbering::BehindPadding, params)))
+        Bert::new(name, config, Numbering::BehindPadding, params).map(Self)
     }
 }
 

@@ -9,7 +9,7 @@
 //! projection into the common space.
 
 use clip_nn::clip_core::Result;
-use clip_nn::layers::{Activation, Embedding, LayerNorm, Pooled, PreNormConfig, PreNormStack, Visible};
+use clip_nn::layers::{Activation, BlockConfig, Embedding, LayerNorm, Pooled, PreNormStack, Visible};
 use clip_nn::tch::Tensor;
 use clip_nn::{Init, Params, Pass, Role, TextBackbone, TextEncoder, Tokens, TowerOutput};
 use serde::{Deserialize, Serialize};
@@ -77,21 +77,7 @@ impl TextBackbone for SiglipText {
     fn build(config: SiglipTextConfig, params: &Params) -> Result<Self> {
         let name = Self::MODEL_TYPES[0];
         let width = config.hidden_size;
-        sizes::positive(
-            name,
-            &[
-                ("hidden_size", width),
-                ("intermediate_size", config.intermediate_size),
-                ("num_hidden_layers", config.num_hidden_layers.into()),
-                ("vocab_size", config.vocab_size),
-                ("max_position_embeddings", config.max_position_embeddings),
-            ],
-        )?;
-        sizes::heads(name, width, config.num_attention_heads)?;
-        sizes::at_least(name, "pad_token_id", config.pad_token_id, 0)?;
-        sizes::at_least(name, "vocab_size", config.vocab_size, config.pad_token_id + 1)?;
-        sizes::share(name, "attention_dropout", config.attention_dropout)?;
-        let blocks = PreNormConfig {
+        let blocks = BlockConfig {
             width,
             hidden: config.intermediate_size,
             heads: config.num_attention_heads,
@@ -99,13 +85,23 @@ impl TextBackbone for SiglipText {
             activation: config.hidden_act,
             eps: config.layer_norm_eps,
             qkv_bias: true,
+            dropout: 0.0,
+            attention_dropout: config.attention_dropout,
         };
+        let (vocabulary, context) = (config.vocab_size, config.max_position_embeddings);
+        sizes::blocks(name, &blocks)?;
+        sizes::texts(name, context, vocabulary, config.pad_token_id)?;
+        sizes::share(name, "attention_dropout", blocks.attention_dropout)?;
         let first = params.layer(0);
-        let (vocabulary, context) = ([config.vocab_size, width], [config.max_position_embeddings, width]);
         Ok(Self {
-            tokens: Embedding::new(&first.at("token_embedding"), vocabulary, Init::Normal(0.02)),
-            positions: first.tensor("position_embedding", &context, Role::Embedding, Init::Normal(0.01)),
-            blocks: PreNormStack::new(params, &blocks).with_dropout(0.0, config.attention_dropout),
+            tokens: Embedding::new(&first.at("token_embedding"), [vocabulary, width], Init::Normal(0.02)),
+            positions: first.tensor(
+                "position_embedding",
+                &[context, width],
+                Role::Embedding,
+                Init::Normal(0.01),
+            ),
+            blocks: PreNormStack::new(params, &blocks),
             final_norm: LayerNorm::new(&params.at("final_norm"), width, config.layer_norm_eps),
             config,
         })

@@ -6,10 +6,10 @@
 
 use clip_nn::clip_core::Result;
 use clip_nn::layers::{
-    Activation, LayerNorm, Patches, Pooled, PoolingHead, PreNormConfig, PreNormStack, Visible, drop_patches,
+    Activation, BlockConfig, LayerNorm, PatchTokens, Patches, Pooled, PoolingHead, PreNormStack, Visible,
 };
 use clip_nn::tch::Tensor;
-use clip_nn::{ImageBackbone, ImageEncoder, Init, Params, Pass, Role, TowerOutput};
+use clip_nn::{ImageBackbone, ImageEncoder, Init, Params, Pass, TowerOutput};
 use serde::{Deserialize, Serialize};
 
 use crate::sizes;
@@ -57,13 +57,10 @@ impl Default for SiglipVisionConfig {
 /// The tower.
 #[derive(Debug)]
 pub struct SiglipVision {
-    positions: Tensor,
-    patches: Patches,
+    tokens: PatchTokens,
     blocks: PreNormStack,
     post_norm: LayerNorm,
     head: PoolingHead,
-    width: i64,
-    image_size: i64,
 }
 
 impl ImageBackbone for SiglipVision {
@@ -73,53 +70,40 @@ impl ImageBackbone for SiglipVision {
 
     fn build(config: SiglipVisionConfig, params: &Params) -> Result<Self> {
         let name = Self::MODEL_TYPES[0];
-        let (width, eps) = (config.hidden_size, config.layer_norm_eps);
-        sizes::positive(
-            name,
-            &[
-                ("hidden_size", width),
-                ("intermediate_size", config.intermediate_size),
-                ("num_hidden_layers", config.num_hidden_layers.into()),
-                ("patch_size", config.patch_size),
-            ],
-        )?;
-        sizes::heads(name, width, config.num_attention_heads)?;
-        sizes::at_least(name, "image_size", config.image_size, config.patch_size)?;
-        sizes::share(name, "attention_dropout", config.attention_dropout)?;
-        let blocks = PreNormConfig {
+        let width = config.hidden_size;
+        let blocks = BlockConfig {
             width,
             hidden: config.intermediate_size,
             heads: config.num_attention_heads,
             layers: config.num_hidden_layers,
             activation: config.hidden_act,
-            eps,
+            eps: config.layer_norm_eps,
             qkv_bias: true,
+            dropout: 0.0,
+            attention_dropout: config.attention_dropout,
         };
+        sizes::blocks(name, &blocks)?;
+        sizes::patches(name, config.image_size, config.patch_size)?;
+        sizes::share(name, "attention_dropout", blocks.attention_dropout)?;
         let first = params.layer(0);
         let spread = Init::Normal((width as f64).powf(-0.5));
         let patches = Patches::with_bias(&first.at("patch_embedding"), config.patch_size, width);
-        let tokens = patches.count([config.image_size; 2]);
-        let sizes = [width, config.intermediate_size];
-        let (heads, activation) = (config.num_attention_heads, config.hidden_act);
         Ok(Self {
-            positions: first.tensor("position_embedding", &[tokens, width], Role::Embedding, spread),
-            patches,
-            blocks: PreNormStack::new(params, &blocks).with_dropout(0.0, config.attention_dropout),
-            post_norm: LayerNorm::new(&params.at("post_norm"), width, eps),
-            head: PoolingHead::new(&params.at("head"), sizes, heads, activation, eps),
-            width,
-            image_size: config.image_size,
+            tokens: PatchTokens::new(&first, patches, config.image_size, spread),
+            blocks: PreNormStack::new(params, &blocks),
+            post_norm: LayerNorm::new(&params.at("post_norm"), width, config.layer_norm_eps),
+            head: PoolingHead::new(&params.at("head"), &blocks),
         })
     }
 }
 
 impl ImageEncoder for SiglipVision {
     fn width(&self) -> i64 {
-        self.width
+        self.tokens.width()
     }
 
     fn image_size(&self) -> [i64; 2] {
-        [self.image_size; 2]
+        self.tokens.image_size()
     }
 
     fn drops_patches(&self) -> bool {
@@ -127,12 +111,11 @@ impl ImageEncoder for SiglipVision {
     }
 
     fn forward(&self, pixels: &Tensor, pass: Pass) -> TowerOutput {
-        let x = drop_patches(&(self.patches.forward(pixels, pass) + &self.positions), 0, pass);
+        let x = self.tokens.forward(pixels, pass);
         // The head looks at every token, whoever else wants them.
         let all = Pass { tokens: true, ..pass };
-        let x = self
-            .post_norm
-            .forward(&self.blocks.forward(x, Visible::All, Pooled::First, all));
+        let x = self.blocks.forward(x, Visible::All, Pooled::First, all);
+        let x = self.post_norm.forward(&x);
         TowerOutput {
             pooled: self.head.forward(&x, pass),
             tokens: pass.tokens.then_some(x),

@@ -1,6 +1,7 @@
 //! Checks of a config's sizes, so that a wrong one is an error that names it and not a panic further in.
 
 use clip_nn::clip_core::{Error, Result};
+use clip_nn::layers::BlockConfig;
 
 /// More than any backbone has; keeps a nonsense config from asking for all memory there is.
 const MOST: i64 = 1 << 24;
@@ -19,6 +20,32 @@ pub(crate) fn at_least(part: &str, field: &str, value: i64, least: i64) -> Resul
     }
     Err(Error::invalid(format!("config of `{part}`: {field} is {value}"))
         .remedy(format!("it is {least} or more, and at most {MOST}")))
+}
+
+/// The sizes of a stack of blocks, by Hugging Face's names.
+pub(crate) fn blocks(part: &str, config: &BlockConfig) -> Result<()> {
+    positive(
+        part,
+        &[
+            ("hidden_size", config.width),
+            ("intermediate_size", config.hidden),
+            ("num_hidden_layers", config.layers.into()),
+        ],
+    )?;
+    heads(part, config.width, config.heads)
+}
+
+/// A picture has a patch or more.
+pub(crate) fn patches(part: &str, image_size: i64, patch_size: i64) -> Result<()> {
+    at_least(part, "patch_size", patch_size, 1)?;
+    at_least(part, "image_size", image_size, patch_size)
+}
+
+/// A text has a token or more, and what pads it is one of the vocabulary.
+pub(crate) fn texts(part: &str, positions: i64, vocabulary: i64, pad_id: i64) -> Result<()> {
+    at_least(part, "max_position_embeddings", positions, 1)?;
+    at_least(part, "pad_token_id", pad_id, 0)?;
+    at_least(part, "vocab_size", vocabulary, pad_id + 1)
 }
 
 /// Heads share the width equally.

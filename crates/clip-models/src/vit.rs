@@ -7,10 +7,10 @@
 
 use clip_nn::clip_core::Result;
 use clip_nn::layers::{
-    Activation, Dropout, LayerNorm, Linear, Patches, Pooled, PreNormConfig, PreNormStack, Visible, drop_patches,
+    Activation, BlockConfig, Dropout, LayerNorm, PatchTokens, Patches, Pooled, Pooler, PreNormStack, Visible,
 };
 use clip_nn::tch::Tensor;
-use clip_nn::{ImageBackbone, ImageEncoder, Init, Params, Pass, Role, TowerOutput};
+use clip_nn::{ImageBackbone, ImageEncoder, Init, Params, Pass, TowerOutput};
 use serde::{Deserialize, Serialize};
 
 use crate::sizes;
@@ -78,15 +78,11 @@ impl Default for VitConfig {
 /// The tower.
 #[derive(Debug)]
 pub struct Vit {
-    class: Tensor,
-    positions: Tensor,
-    patches: Patches,
+    tokens: PatchTokens,
     dropout: Dropout,
     blocks: PreNormStack,
     post_norm: LayerNorm,
-    pooler: Option<Linear>,
-    width: i64,
-    image_size: i64,
+    pooler: Option<Pooler>,
 }
 
 impl ImageBackbone for Vit {
@@ -97,21 +93,7 @@ impl ImageBackbone for Vit {
     fn build(config: VitConfig, params: &Params) -> Result<Self> {
         let name = Self::MODEL_TYPES[0];
         let width = config.hidden_size;
-        sizes::positive(
-            name,
-            &[
-                ("hidden_size", width),
-                ("intermediate_size", config.intermediate_size),
-                ("num_hidden_layers", config.num_hidden_layers.into()),
-                ("patch_size", config.patch_size),
-            ],
-        )?;
-        sizes::heads(name, width, config.num_attention_heads)?;
-        sizes::at_least(name, "image_size", config.image_size, config.patch_size)?;
-        let (values, attention) = (config.hidden_dropout_prob, config.attention_probs_dropout_prob);
-        sizes::share(name, "hidden_dropout_prob", values)?;
-        sizes::share(name, "attention_probs_dropout_prob", attention)?;
-        let blocks = PreNormConfig {
+        let blocks = BlockConfig {
             width,
             hidden: config.intermediate_size,
             heads: config.num_attention_heads,
@@ -119,33 +101,33 @@ impl ImageBackbone for Vit {
             activation: config.hidden_act,
             eps: config.layer_norm_eps,
             qkv_bias: config.qkv_bias,
+            dropout: config.hidden_dropout_prob,
+            attention_dropout: config.attention_probs_dropout_prob,
         };
+        sizes::blocks(name, &blocks)?;
+        sizes::patches(name, config.image_size, config.patch_size)?;
+        sizes::share(name, "hidden_dropout_prob", blocks.dropout)?;
+        sizes::share(name, "attention_probs_dropout_prob", blocks.attention_dropout)?;
         let first = params.layer(0);
         let init = Init::Normal(0.02);
         let patches = Patches::with_bias(&first.at("patch_embedding"), config.patch_size, width);
-        let tokens = patches.count([config.image_size; 2]) + 1;
         Ok(Self {
-            class: first.tensor("class_embedding", &[width], Role::Embedding, init),
-            positions: first.tensor("position_embedding", &[tokens, width], Role::Embedding, init),
-            patches,
-            dropout: Dropout::new(values),
-            blocks: PreNormStack::new(params, &blocks).with_dropout(values, attention),
+            tokens: PatchTokens::with_class(&first, patches, config.image_size, init),
+            dropout: Dropout::new(blocks.dropout),
+            blocks: PreNormStack::new(params, &blocks),
             post_norm: LayerNorm::new(&params.at("post_norm"), width, config.layer_norm_eps),
-            pooler: (config.pooling == VitPooling::Pooler)
-                .then(|| Linear::new(&params.at("pooler"), [width, width], init)),
-            width,
-            image_size: config.image_size,
+            pooler: (config.pooling == VitPooling::Pooler).then(|| Pooler::new(&params.at("pooler"), width, init)),
         })
     }
 }
 
 impl ImageEncoder for Vit {
     fn width(&self) -> i64 {
-        self.width
+        self.tokens.width()
     }
 
     fn image_size(&self) -> [i64; 2] {
-        [self.image_size; 2]
+        self.tokens.image_size()
     }
 
     fn drops_patches(&self) -> bool {
@@ -153,14 +135,11 @@ impl ImageEncoder for Vit {
     }
 
     fn forward(&self, pixels: &Tensor, pass: Pass) -> TowerOutput {
-        let patches = self.patches.forward(pixels, pass);
-        let class = self.class.expand([pixels.size()[0], 1, self.width], false);
-        let x = Tensor::cat(&[class, patches], 1) + &self.positions;
-        let x = self.dropout.forward(&drop_patches(&x, 1, pass), pass);
+        let x = self.dropout.forward(&self.tokens.forward(pixels, pass), pass);
         let x = self.blocks.forward(x, Visible::All, Pooled::First, pass);
         let output = TowerOutput::from_stack(self.post_norm.forward(&x), Pooled::First, pass);
         let pooled = match &self.pooler {
-            Some(pooler) => pooler.forward(&output.pooled, pass).tanh(),
+            Some(pooler) => pooler.forward(&output.pooled, pass),
             None => output.pooled,
         };
         TowerOutput { pooled, ..output }

@@ -13,6 +13,7 @@ use crate::{Init, Params, Pass, Role};
 pub struct Patches {
     linear: Linear,
     size: i64,
+    width: i64,
 }
 
 impl Patches {
@@ -24,17 +25,23 @@ impl Patches {
         Self {
             linear: Linear::over(params, weight),
             size,
+            width,
         }
     }
 
     /// As [`new`](Self::new), with a `bias` `[width]`: ViT's and SigLIP's.
     pub fn with_bias(params: &Params, size: i64, width: i64) -> Self {
-        let Self { linear, size } = Self::new(params, size, width);
+        let patches = Self::new(params, size, width);
         let bias = params.tensor("bias", &[width], Role::Bias, Init::Constant(0.0));
         Self {
-            linear: linear.with_bias(bias),
-            size,
+            linear: patches.linear.with_bias(bias),
+            ..patches
         }
+    }
+
+    /// How wide a projected patch is.
+    pub fn width(&self) -> i64 {
+        self.width
     }
 
     /// How many patches a picture of a height and a width has; rests at the right and at the bottom are left out.

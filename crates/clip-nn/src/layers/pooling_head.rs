@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Activation, Attention, AttentionInit, LayerNorm, Mlp, MlpInit};
+use super::{Attention, AttentionInit, BlockConfig, LayerNorm, Mlp, MlpInit};
 use crate::{Init, Params, Pass, Role};
 
 /// SigLIP's pooling head (Zhai et al., 2022, Scaling Vision Transformers, calls it MAP):
@@ -16,9 +16,9 @@ pub struct PoolingHead {
 }
 
 impl PoolingHead {
-    /// Takes `probe` `[width]`, `attention`, `norm` and `mlp` (`hidden` wide between its layers) from `params`. `heads`
-    /// divides `width`.
-    pub fn new(params: &Params, [width, hidden]: [i64; 2], heads: i64, activation: Activation, eps: f64) -> Self {
+    /// Takes `probe` `[width]`, `attention`, `norm` and `mlp` from `params`, of the sizes of a block; it drops nothing.
+    pub fn new(params: &Params, config: &BlockConfig) -> Self {
+        let (width, hidden) = (config.width, config.hidden);
         // Glorot and Bengio's bound, as the reference draws them.
         let spread = |input: i64, output: i64| Init::Uniform((6.0 / (input + output) as f64).sqrt());
         let attention = AttentionInit {
@@ -31,9 +31,9 @@ impl PoolingHead {
         };
         Self {
             probe: params.tensor("probe", &[width], Role::Embedding, spread(width, width)),
-            attention: Attention::new(&params.at("attention"), width, heads, attention),
-            norm: LayerNorm::new(&params.at("norm"), width, eps),
-            mlp: Mlp::new(&params.at("mlp"), [width, hidden], activation, mlp),
+            attention: Attention::new(&params.at("attention"), width, config.heads, attention),
+            norm: config.norm(&params.at("norm")),
+            mlp: config.mlp(&params.at("mlp"), mlp),
         }
     }
 
@@ -49,10 +49,11 @@ impl PoolingHead {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layers::Activation;
     use crate::layers::testing::{assert_close, built, wave};
     use tch::Kind;
 
-    // With `wave` as in linear.rs, width 4, 2 heads, hidden 6, x = wave(0.3, 2, 3, 4):
+    // With `wave` as in testing.rs, width 4, 2 heads, hidden 6, x = wave(0.3, 2, 3, 4):
     // m = torch.nn.MultiheadAttention(4, 2, batch_first=True)
     // m.in_proj_weight, m.in_proj_bias = P(wave(0.17, 12, 4)), P(wave(0.24, 12))   # P = torch.nn.Parameter
     // m.out_proj.weight, m.out_proj.bias = P(wave(0.31, 4, 4)), P(wave(0.38, 4))
@@ -65,7 +66,18 @@ mod tests {
 
     #[test]
     fn agrees_with_pytorch_and_gradients_reach_all_of_it() {
-        let (head, parameters) = built(|params| PoolingHead::new(params, [4, 6], 2, Activation::GeluTanh, 1e-6));
+        let config = BlockConfig {
+            width: 4,
+            hidden: 6,
+            heads: 2,
+            layers: 1,
+            activation: Activation::GeluTanh,
+            eps: 1e-6,
+            qkv_bias: true,
+            dropout: 0.0,
+            attention_dropout: 0.0,
+        };
+        let (head, parameters) = built(|params| PoolingHead::new(params, &config));
         let y = head.forward(&wave(0.3, &[2, 3, 4]), Pass::TRAIN);
         assert_eq!(y.size(), [2, 4]);
         assert_close(&y, &EXPECTED, 1e-5);

@@ -2,31 +2,8 @@
 
 use tch::Tensor;
 
-use super::{Activation, Attention, AttentionInit, Dropout, LayerNorm, Mlp, MlpInit, Pooled, Visible};
+use super::{Attention, AttentionInit, BlockConfig, Dropout, LayerNorm, Mlp, MlpInit, Pooled, Visible};
 use crate::{Init, Params, Pass};
-
-/// Sizes of a stack of blocks.
-#[derive(Debug, Clone, Copy)]
-pub struct PostNormConfig {
-    /// Width of a token.
-    pub width: i64,
-    /// Width between the two layers of an MLP.
-    pub hidden: i64,
-    /// Heads; a divisor of the width.
-    pub heads: i64,
-    /// Blocks, at least one.
-    pub layers: u32,
-    /// The MLP's activation.
-    pub activation: Activation,
-    /// The norms' eps.
-    pub eps: f64,
-    /// Share of the values dropped before each sum, in training.
-    pub dropout: f64,
-    /// Share of the attention weights dropped in training.
-    pub attention_dropout: f64,
-    /// How fresh matrices start.
-    pub init: Init,
-}
 
 /// A block, `[batch, tokens, width] -> [batch, tokens, width]`.
 #[derive(Debug)]
@@ -39,19 +16,14 @@ pub struct PostNormBlock {
 }
 
 impl PostNormBlock {
-    /// Takes `attention`, `attention.norm`, `mlp` and `norm` from `params`.
-    pub fn new(params: &Params, config: &PostNormConfig) -> Self {
-        let init = config.init;
-        let attention = AttentionInit { qkv: init, out: init };
-        let mlp = MlpInit { fc1: init, fc2: init };
-        let sizes = [config.width, config.hidden];
+    /// Takes `attention`, `attention.norm`, `mlp` and `norm` from `params`; fresh matrices start by `init`.
+    pub fn new(params: &Params, config: &BlockConfig, init: Init) -> Self {
         let inside = params.at("attention");
         Self {
-            attention: Attention::new(&inside, config.width, config.heads, attention)
-                .with_dropout(config.attention_dropout),
-            attention_norm: LayerNorm::new(&inside.at("norm"), config.width, config.eps),
-            mlp: Mlp::new(&params.at("mlp"), sizes, config.activation, mlp),
-            norm: LayerNorm::new(&params.at("norm"), config.width, config.eps),
+            attention: config.attention(&inside, AttentionInit { qkv: init, out: init }),
+            attention_norm: config.norm(&inside.at("norm")),
+            mlp: config.mlp(&params.at("mlp"), MlpInit { fc1: init, fc2: init }),
+            norm: config.norm(&params.at("norm")),
             dropout: Dropout::new(config.dropout),
         }
     }
@@ -89,9 +61,9 @@ pub struct PostNormStack {
 }
 
 impl PostNormStack {
-    /// Takes `blocks.{i}` from `params`, each at depth `i + 1`.
-    pub fn new(params: &Params, config: &PostNormConfig) -> Self {
-        let block = |i: u32| PostNormBlock::new(&params.at("blocks").at(i).layer(i + 1), config);
+    /// Takes `blocks.{i}` from `params`, each at depth `i + 1`; fresh matrices start by `init`.
+    pub fn new(params: &Params, config: &BlockConfig, init: Init) -> Self {
+        let block = |i: u32| PostNormBlock::new(&params.at("blocks").at(i).layer(i + 1), config, init);
         Self {
             blocks: (0..config.layers).map(block).collect(),
         }
@@ -114,21 +86,22 @@ impl PostNormStack {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layers::Activation;
     use crate::layers::testing::{built, values, wave};
 
     fn stack(dropout: f64) -> PostNormStack {
-        let config = PostNormConfig {
+        let config = BlockConfig {
             width: 8,
             hidden: 12,
             heads: 2,
             layers: 2,
             activation: Activation::Gelu,
             eps: 1e-12,
+            qkv_bias: true,
             dropout,
             attention_dropout: dropout,
-            init: Init::Normal(0.02),
         };
-        built(|params| PostNormStack::new(params, &config)).0
+        built(|params| PostNormStack::new(params, &config, Init::Normal(0.02))).0
     }
 
     #[test]

@@ -2,27 +2,8 @@
 
 use tch::Tensor;
 
-use super::{Activation, Attention, AttentionInit, Dropout, LayerNorm, Mlp, MlpInit, Pooled, Visible};
+use super::{Attention, AttentionInit, BlockConfig, Dropout, LayerNorm, Mlp, MlpInit, Pooled, Visible};
 use crate::{Init, Params, Pass};
-
-/// Sizes of a stack of blocks.
-#[derive(Debug, Clone, Copy)]
-pub struct PreNormConfig {
-    /// Width of a token.
-    pub width: i64,
-    /// Width between the two layers of an MLP.
-    pub hidden: i64,
-    /// Heads; a divisor of the width.
-    pub heads: i64,
-    /// Blocks, at least one.
-    pub layers: u32,
-    /// The MLP's activation.
-    pub activation: Activation,
-    /// The norms' eps.
-    pub eps: f64,
-    /// Whether queries, keys and values have a bias.
-    pub qkv_bias: bool,
-}
 
 /// A block, `[batch, tokens, width] -> [batch, tokens, width]`.
 #[derive(Debug)]
@@ -37,7 +18,7 @@ pub struct PreNormBlock {
 impl PreNormBlock {
     /// Takes `norm1`, `attention`, `norm2` and `mlp` from `params`. Fresh matrices start as OpenAI's CLIP starts its own:
     /// what is added to the stream is the smaller, the deeper the stack.
-    pub fn new(params: &Params, config: &PreNormConfig) -> Self {
+    pub fn new(params: &Params, config: &BlockConfig) -> Self {
         let width = config.width as f64;
         let residual = Init::Normal(width.powf(-0.5) * f64::from(2 * config.layers).powf(-0.5));
         let attention = AttentionInit {
@@ -48,28 +29,12 @@ impl PreNormBlock {
             fc1: Init::Normal((2.0 * width).powf(-0.5)),
             fc2: residual,
         };
-        let sizes = [config.width, config.hidden];
-        let attend = if config.qkv_bias {
-            Attention::new
-        } else {
-            Attention::without_qkv_bias
-        };
         Self {
-            norm1: LayerNorm::new(&params.at("norm1"), config.width, config.eps),
-            attention: attend(&params.at("attention"), config.width, config.heads, attention),
-            norm2: LayerNorm::new(&params.at("norm2"), config.width, config.eps),
-            mlp: Mlp::new(&params.at("mlp"), sizes, config.activation, mlp),
-            dropout: Dropout::new(0.0),
-        }
-    }
-
-    /// Drops shares in training: of the values before each sum, and of the attention weights.
-    #[must_use]
-    pub fn with_dropout(self, values: f64, attention: f64) -> Self {
-        Self {
-            dropout: Dropout::new(values),
-            attention: self.attention.with_dropout(attention),
-            ..self
+            norm1: config.norm(&params.at("norm1")),
+            attention: config.attention(&params.at("attention"), attention),
+            norm2: config.norm(&params.at("norm2")),
+            mlp: config.mlp(&params.at("mlp"), mlp),
+            dropout: Dropout::new(config.dropout),
         }
     }
 
@@ -115,19 +80,10 @@ pub struct PreNormStack {
 
 impl PreNormStack {
     /// Takes `blocks.{i}` from `params`, each at depth `i + 1`.
-    pub fn new(params: &Params, config: &PreNormConfig) -> Self {
+    pub fn new(params: &Params, config: &BlockConfig) -> Self {
         let block = |i: u32| PreNormBlock::new(&params.at("blocks").at(i).layer(i + 1), config);
         Self {
             blocks: (0..config.layers).map(block).collect(),
-        }
-    }
-
-    /// Drops shares in training: of the values before each sum, and of the attention weights.
-    #[must_use]
-    pub fn with_dropout(self, values: f64, attention: f64) -> Self {
-        let blocks = self.blocks.into_iter();
-        Self {
-            blocks: blocks.map(|block| block.with_dropout(values, attention)).collect(),
         }
     }
 
@@ -149,25 +105,29 @@ impl PreNormStack {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layers::Activation;
     use crate::layers::testing::{built, values, wave};
     use tch::Kind;
 
-    fn stack() -> PreNormStack {
-        let config = PreNormConfig {
-            width: 8,
-            hidden: 12,
-            heads: 2,
-            layers: 3,
-            activation: Activation::QuickGelu,
-            eps: 1e-5,
-            qkv_bias: true,
-        };
-        built(|params| PreNormStack::new(params, &config)).0
+    const CONFIG: BlockConfig = BlockConfig {
+        width: 8,
+        hidden: 12,
+        heads: 2,
+        layers: 3,
+        activation: Activation::QuickGelu,
+        eps: 1e-5,
+        qkv_bias: true,
+        dropout: 0.0,
+        attention_dropout: 0.0,
+    };
+
+    fn stack(config: &BlockConfig) -> PreNormStack {
+        built(|params| PreNormStack::new(params, config)).0
     }
 
     #[test]
     fn the_last_block_for_the_pooled_token_alone_is_exact_in_value_and_gradient() {
-        let stack = stack();
+        let stack = stack(&CONFIG);
         let index = Tensor::from_slice(&[1i64, 4]);
         for (visible, pooled) in [
             (Visible::All, Pooled::First),
@@ -197,9 +157,13 @@ mod tests {
     fn dropout_is_for_training() {
         let x = wave(0.3, &[2, 5, 8]);
         let run = |stack: &PreNormStack, pass| stack.forward(x.shallow_clone(), Visible::All, Pooled::First, pass);
-        let plain = run(&stack(), Pass::TRAIN);
-        for (share, attention) in [(0.5, 0.0), (0.0, 0.5)] {
-            let stack = stack().with_dropout(share, attention);
+        let plain = run(&stack(&CONFIG), Pass::TRAIN);
+        for (dropout, attention_dropout) in [(0.5, 0.0), (0.0, 0.5)] {
+            let stack = stack(&BlockConfig {
+                dropout,
+                attention_dropout,
+                ..CONFIG
+            });
             assert_eq!(run(&stack, Pass::INFER), plain);
             tch::manual_seed(5);
             let dropped = run(&stack, Pass::TRAIN);
@@ -209,17 +173,8 @@ mod tests {
 
     #[test]
     fn depth_is_noted() {
-        let config = PreNormConfig {
-            width: 4,
-            hidden: 4,
-            heads: 1,
-            layers: 2,
-            activation: Activation::Gelu,
-            eps: 1e-5,
-            qkv_bias: true,
-        };
-        let (_, parameters) = built(|params| PreNormStack::new(params, &config));
+        let (_, parameters) = built(|params| PreNormStack::new(params, &CONFIG));
         let last = parameters.iter().last().unwrap();
-        assert_eq!((last.name.as_str(), last.layer), ("blocks.1.mlp.fc2.bias", Some(2)));
+        assert_eq!((last.name.as_str(), last.layer), ("blocks.2.mlp.fc2.bias", Some(3)));
     }
 }

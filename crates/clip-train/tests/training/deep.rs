@@ -2,7 +2,7 @@
 
 use clip_nn::clip_core::Result;
 use clip_nn::layers::{
-    Activation, Embedding, LayerNorm, Patches, Pooled, PreNormConfig, PreNormStack, Visible, drop_patches,
+    Activation, BlockConfig, Embedding, LayerNorm, Patches, Pooled, PreNormStack, Visible, drop_patches,
 };
 use clip_nn::serde::{Deserialize, Serialize};
 use clip_nn::tch::Tensor;
@@ -23,7 +23,7 @@ pub(crate) struct Depth {
 }
 
 fn stack(params: &Params, depth: &Depth) -> PreNormStack {
-    let config = PreNormConfig {
+    let config = BlockConfig {
         width: WIDTH,
         hidden: 10,
         heads: 2,
@@ -31,6 +31,8 @@ fn stack(params: &Params, depth: &Depth) -> PreNormStack {
         activation: Activation::Gelu,
         eps: 1e-5,
         qkv_bias: true,
+        dropout: 0.0,
+        attention_dropout: 0.0,
     };
     PreNormStack::new(params, &config)
 }
