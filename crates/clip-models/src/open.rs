@@ -11,7 +11,7 @@ use clip_nn::{Compute, DualEncoder, Fresh, InputWatch, Int8, ParamOptions, Param
 use serde_json::{Map, Value, json};
 
 use crate::calibration::{KeptCalibration, fastest};
-use crate::source::{CheckpointWeights, JoinedWeights};
+use crate::source::{BETWEEN_TOWERS, CheckpointWeights, JoinedWeights};
 use crate::{CheckpointPreparation, CheckpointWriter};
 
 /// How a model is opened for use.
@@ -112,11 +112,7 @@ pub(crate) fn open_with(
     options: &OpenOptions,
     opened: Opened,
 ) -> Result<Pipeline> {
-    let preparation = CheckpointPreparation {
-        image: checkpoint.clone(),
-        text: checkpoint.clone(),
-        context_length: options.context_length,
-    };
+    let preparation = CheckpointPreparation::of(checkpoint.clone(), options.context_length);
     let params = ParamOptions {
         device: options.device,
         int8: opened.int8,
@@ -139,11 +135,7 @@ pub fn load(
 ) -> Result<Loaded> {
     let checkpoint = Arc::new(Checkpoint::open(&path, families)?);
     let model = build(&checkpoint, context_length, zoo, params).map_err(|error| error.file(&path))?;
-    let preparation = CheckpointPreparation {
-        image: checkpoint.clone(),
-        text: checkpoint.clone(),
-        context_length,
-    };
+    let preparation = CheckpointPreparation::of(checkpoint.clone(), context_length);
     let config = checkpoint.config().clone();
     let writer = CheckpointWriter::new(families, checkpoint.family(), config, preparation.clone())?;
     Ok(Loaded {
@@ -180,9 +172,8 @@ pub fn join(
         text: text.share_weights(),
     };
     let copied = params.trainable;
-    let fresh = ["image_projection", "text_projection", "logit_scale", "logit_bias"];
     let params = ParamOptions {
-        fresh: Fresh::Under(fresh.map(str::to_owned).to_vec()),
+        fresh: Fresh::Under(BETWEEN_TOWERS.map(str::to_owned).to_vec()),
         ..params
     };
     let model = DualEncoder::build(&config, zoo, Params::new(Some(Box::new(source)), params))?;

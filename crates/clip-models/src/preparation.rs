@@ -15,6 +15,15 @@ pub struct CheckpointPreparation {
 }
 
 impl CheckpointPreparation {
+    /// Of a whole model; texts are cut at `context_length` tokens where given.
+    pub(crate) fn of(checkpoint: Arc<Checkpoint>, context_length: Option<usize>) -> Self {
+        Self {
+            image: checkpoint.clone(),
+            text: checkpoint,
+            context_length,
+        }
+    }
+
     /// The checkpoint that the image tower is from.
     pub fn image(&self) -> &Checkpoint {
         &self.image

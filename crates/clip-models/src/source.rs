@@ -33,10 +33,13 @@ pub(crate) struct JoinedWeights {
     pub(crate) text: Arc<dyn Weights>,
 }
 
+/// What stands between two towers, by the first parts of its names.
+pub(crate) const BETWEEN_TOWERS: [&str; 4] = ["image_projection", "text_projection", "logit_scale", "logit_bias"];
+
 /// What a tower leaves behind where it joins another: the other tower, and what stands between the two.
 fn left_behind(name: &str, other: &str) -> bool {
     let first = name.split('.').next().unwrap_or(name);
-    first == other || ["image_projection", "text_projection", "logit_scale", "logit_bias"].contains(&first)
+    first == other || BETWEEN_TOWERS.contains(&first)
 }
 
 impl WeightSource for JoinedWeights {
