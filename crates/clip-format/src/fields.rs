@@ -91,6 +91,26 @@ impl<'a> Fields<'a> {
         value.as_str().ok_or_else(|| self.wrong(key, value, "a text"))
     }
 
+    /// A table of defaults with the config's own values in their places, each read as what its default is: a whole number
+    /// as a size, another number, a switch, a text.
+    pub(crate) fn filled(&self, defaults: Value) -> Result<Map<String, Value>> {
+        let Value::Object(mut filled) = defaults else {
+            return Err(Error::internal("the defaults of a config are no object"));
+        };
+        for (key, value) in &mut filled {
+            if self.get(key).is_none() {
+                continue;
+            }
+            *value = match value {
+                Value::Number(number) if number.is_u64() => self.size(key, 0)?.into(),
+                Value::Number(_) => self.number(key, 0.0)?.into(),
+                Value::Bool(_) => self.flag(key, false)?.into(),
+                _ => self.text(key, "")?.into(),
+            };
+        }
+        Ok(filled)
+    }
+
     /// Refuses keys that nobody here reads: they may change the model.
     pub(crate) fn deny_unknown(&self, known: &[&str]) -> Result<()> {
         match self.map.keys().find(|key| !known.contains(&key.as_str())) {
@@ -128,6 +148,21 @@ impl<'a> Fields<'a> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn defaults_are_filled_in_and_what_is_there_is_of_their_kind() {
+        let value = json!({"width": 3, "dropout": 0, "bias": false, "act": null, "mine": 1});
+        let fill = |defaults| Fields::new(&value, "config").unwrap().filled(defaults);
+        let filled = fill(json!({"act": "gelu", "width": 8, "depth": 2, "dropout": 0.1, "bias": true})).unwrap();
+        let keys: Vec<&String> = filled.keys().collect();
+        assert_eq!(keys, ["act", "width", "depth", "dropout", "bias"]);
+        let want = json!({"act": "gelu", "width": 3, "depth": 2, "dropout": 0.0, "bias": false});
+        assert_eq!(Value::Object(filled), want);
+        for (key, default) in [("dropout", json!(1)), ("width", json!("x")), ("width", json!(true))] {
+            let error = fill(json!({key: default})).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`config.{key}` is ")), "{error}");
+        }
+    }
 
     #[test]
     fn messages_name_the_key() {

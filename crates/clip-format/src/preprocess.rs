@@ -6,7 +6,7 @@ use clip_core::{Error, Result};
 use clip_data::TransformConfig;
 use serde_json::Value;
 
-use crate::families::Family;
+use crate::families::{Family, no_image_tower};
 use crate::json::read_json;
 
 pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
@@ -31,7 +31,7 @@ pub(crate) fn file(directory: &Path) -> Result<Option<(PathBuf, Value)>> {
 /// What the config says, else what a file beside it says, else what the family does by itself.
 pub(crate) fn transform(directory: &Path, family: &dyn Family, config: &Value) -> Result<TransformConfig> {
     let vision = config.get("vision_config").filter(|vision| vision.is_object());
-    let vision = vision.ok_or_else(|| Error::invalid("the model has no image tower"))?;
+    let vision = vision.ok_or_else(no_image_tower)?;
     let mut path = directory.join(PREPROCESSOR);
     let transform = if let Some(transform) = config.get("transform") {
         parse(transform)?

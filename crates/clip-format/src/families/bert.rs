@@ -5,7 +5,8 @@ use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
 use super::towers::{
-    BERT_ROWS, HUGGING_FACE, bert_config, bert_context, bert_pooler, cannot, model_type, required_tower, tower, without,
+    BERT_ROWS, HUGGING_FACE, bert_config, bert_context, bert_pooler, cannot, model_type, no_image_tower,
+    required_tower, tower, without,
 };
 use super::{Evidence, Family, Layout, VocabularyForm};
 use crate::mapping::{Mapping, Row};
@@ -34,14 +35,12 @@ impl Family for Bert {
     }
 
     fn canonical(&self, evidence: &Evidence<'_>) -> Result<Value> {
-        let (file, config) = evidence.config.ok_or_else(|| Error::invalid("the config is missing"))?;
+        let (file, config) = evidence.required_config()?;
         let pooling = match config.get("pooling").and_then(Value::as_str) {
-            Some(pooling) => pooling.to_owned(),
-            None => pooling((evidence.beside)(POOLING)?.as_ref())
-                .map_err(|error| error.file(POOLING))?
-                .to_owned(),
+            Some(pooling) => pooling,
+            None => pooling((evidence.beside)(POOLING)?.as_ref()).map_err(|error| error.file(POOLING))?,
         };
-        let text = bert_config(config, file, &pooling)?;
+        let text = bert_config(config, file, pooling)?;
         Ok(json!({
             "model_type": "clipzoo",
             "context_length": bert_context(&text),
@@ -94,7 +93,7 @@ impl Family for Bert {
     }
 
     fn default_transform(&self, _config: &Value) -> Result<TransformConfig> {
-        Err(Error::invalid("the model has no image tower"))
+        Err(no_image_tower())
     }
 
     fn vocabulary(&self) -> VocabularyForm {

@@ -27,7 +27,7 @@ use serde_json::Value;
 use crate::mapping::Mapping;
 use crate::tensor::TensorInfo;
 use crate::weights::Format;
-pub(crate) use towers::text_positions;
+pub(crate) use towers::{no_image_tower, text_positions};
 
 /// What a family may look at to recognise a checkpoint and to read its config: small files and names, no data.
 pub struct Evidence<'a> {
@@ -47,6 +47,13 @@ impl<'a> Evidence<'a> {
     /// The config's content.
     pub fn config(&self) -> Option<&'a Value> {
         self.config.map(|(_, config)| config)
+    }
+
+    /// The config, for a family that is recognised by it.
+    pub(crate) fn required_config(&self) -> Result<(&'a str, &'a Value)> {
+        self.config.ok_or_else(|| {
+            Error::invalid("the config is missing").remedy("put the model's config.json beside its weights")
+        })
     }
 
     /// The config's `model_type`.

@@ -3,10 +3,11 @@
 
 use clip_core::{Error, Result};
 use clip_data::TransformConfig;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::towers::{
-    BertDefaults, CLIP_TEXT, CLIP_VISION, bert_config_from, clip_vision_config, image_size, linear, model_type, tower,
+    BertDefaults, CLIP_TEXT, CLIP_VISION, CLIP_VOCABULARY, bert_config_from, clip_text_sizes, clip_vision_config,
+    image_size, linear, model_type, required_type, tower, with_rest,
 };
 use super::{Evidence, Family, Layout};
 use crate::fields::Fields;
@@ -31,23 +32,19 @@ impl Family for Native {
     }
 
     fn canonical(&self, evidence: &Evidence<'_>) -> Result<Value> {
-        let config = evidence
-            .config()
-            .ok_or_else(|| Error::invalid("the config is missing"))?;
-        let fields = Fields::new(config, "config.json")?;
+        let (file, config) = evidence.required_config()?;
+        let fields = Fields::new(config, file)?;
         let towers: Vec<&str> = ["vision_config", "text_config"]
             .into_iter()
             .filter(|key| fields.get(key).is_some())
             .collect();
         if towers.is_empty() {
-            return Err(Error::invalid(
-                "the config has neither `vision_config` nor `text_config`",
-            ));
+            return Err(
+                Error::invalid("the config has neither `vision_config` nor `text_config`").remedy("add a tower or two"),
+            );
         }
         for key in &towers {
-            if fields.object(key)?.text("model_type", "")?.is_empty() {
-                return Err(Error::invalid(format!("`{key}.model_type` is missing")));
-            }
+            required_type(&fields.object(key)?)?;
         }
         if towers.len() == 2 {
             fields.required_size("embed_dim")?;
@@ -73,7 +70,6 @@ impl Family for Native {
     }
 
     fn default_transform(&self, config: &Value) -> Result<TransformConfig> {
-        tower(config, "vision_config").ok_or_else(|| Error::invalid("the model has no image tower"))?;
         Ok(TransformConfig::open_clip(image_size(config)?))
     }
 }
@@ -91,7 +87,7 @@ pub(crate) fn complete(config: &Value) -> Result<Value> {
         let pooling = Fields::new(&text, "text_config")?.text("pooling", "pooler")?;
         full["text_config"] = bert_config_from(defaults, &text, "text_config", pooling)?;
     } else if kind == CLIP_TEXT {
-        full["text_config"] = clip_text_config(&text);
+        full["text_config"] = clip_text_config(&text)?;
     }
     if tower(config, "vision_config").is_some() && tower(config, "text_config").is_some() {
         for key in ["image_projection", "text_projection"] {
@@ -104,29 +100,19 @@ pub(crate) fn complete(config: &Value) -> Result<Value> {
 }
 
 /// CLIP's text tower with what it takes for granted; what else the config holds stays.
-fn clip_text_config(config: &Value) -> Value {
-    let defaults = json!({
-        "model_type": CLIP_TEXT,
-        "hidden_size": 512,
-        "intermediate_size": 2048,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 8,
-        "vocab_size": 49408,
-        "max_position_embeddings": 77,
-        "hidden_act": "quick_gelu",
-        "layer_norm_eps": 1e-5,
-        "pooling": "argmax",
-        "eos_token_id": 49407,
-        "pad_token_id": 0,
-    });
-    let mut full: Map<String, Value> = defaults.as_object().cloned().unwrap_or_default();
-    full.extend(config.as_object().cloned().unwrap_or_default());
-    full.into()
+fn clip_text_config(config: &Value) -> Result<Value> {
+    let fields = Fields::new(config, "text_config")?;
+    let mut known = clip_text_sizes(&fields)?;
+    known["pooling"] = fields.text("pooling", "argmax")?.into();
+    known["eos_token_id"] = fields.index("eos_token_id", CLIP_VOCABULARY - 1)?.into();
+    known["pad_token_id"] = fields.index("pad_token_id", 0)?.into();
+    Ok(with_rest(known, config))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn what_a_config_leaves_out_is_filled_in() {

@@ -25,6 +25,9 @@ const BERT_CONTEXT: usize = 52;
 /// ln(1 / 0.07): how CLIP's temperature starts, as Hugging Face rounds it.
 pub(crate) const LOGIT_SCALE: f64 = 2.6592;
 
+/// Ids of CLIP's vocabulary; the last one ends a text.
+pub(crate) const CLIP_VOCABULARY: usize = 49408;
+
 /// Hugging Face's `CLIPVisionModel` around its blocks, which are [`ENCODER_ROWS`]. `pre_layrnorm` is their spelling.
 pub(crate) const CLIP_VISION_ROWS: &[Row] = &[
     Row::Same {
@@ -220,22 +223,25 @@ pub(crate) fn bert_config_from(defaults: &BertDefaults, config: &Value, path: &s
         ("is_decoder", json!(false)),
         ("add_cross_attention", json!(false)),
     ])?;
-    let known = json!({
-        "model_type": defaults.model_type,
-        "vocab_size": fields.size("vocab_size", defaults.vocab_size)?,
-        "hidden_size": fields.size("hidden_size", defaults.hidden_size)?,
-        "num_hidden_layers": fields.size("num_hidden_layers", defaults.layers)?,
-        "num_attention_heads": fields.size("num_attention_heads", defaults.heads)?,
-        "intermediate_size": fields.size("intermediate_size", defaults.intermediate_size)?,
-        "hidden_act": fields.text("hidden_act", "gelu")?,
-        "hidden_dropout_prob": fields.number("hidden_dropout_prob", 0.1)?,
-        "attention_probs_dropout_prob": fields.number("attention_probs_dropout_prob", 0.1)?,
-        "max_position_embeddings": fields.size("max_position_embeddings", 512)?,
-        "type_vocab_size": fields.size("type_vocab_size", 2)?,
-        "layer_norm_eps": fields.number("layer_norm_eps", 1e-12)?,
-        "pad_token_id": fields.index("pad_token_id", defaults.pad_token_id)?,
-        "pooling": pooling,
-    });
+    let mut known = known(
+        &fields,
+        defaults.model_type,
+        json!({
+            "vocab_size": defaults.vocab_size,
+            "hidden_size": defaults.hidden_size,
+            "num_hidden_layers": defaults.layers,
+            "num_attention_heads": defaults.heads,
+            "intermediate_size": defaults.intermediate_size,
+            "hidden_act": "gelu",
+            "hidden_dropout_prob": 0.1,
+            "attention_probs_dropout_prob": 0.1,
+            "max_position_embeddings": 512,
+            "type_vocab_size": 2,
+            "layer_norm_eps": 1e-12,
+        }),
+    )?;
+    known["pad_token_id"] = fields.index("pad_token_id", defaults.pad_token_id)?.into();
+    known["pooling"] = pooling.into();
     Ok(with_rest(known, config))
 }
 
@@ -243,18 +249,46 @@ pub(crate) fn bert_config_from(defaults: &BertDefaults, config: &Value, path: &s
 pub(crate) fn clip_vision_config(config: &Value, path: &str) -> Result<Value> {
     let fields = Fields::new(config, path)?;
     fields.expect(&[("num_channels", json!(3))])?;
-    let known = json!({
-        "model_type": CLIP_VISION,
-        "hidden_size": fields.size("hidden_size", 768)?,
-        "intermediate_size": fields.size("intermediate_size", 3072)?,
-        "num_hidden_layers": fields.size("num_hidden_layers", 12)?,
-        "num_attention_heads": fields.size("num_attention_heads", 12)?,
-        "image_size": fields.size("image_size", 224)?,
-        "patch_size": fields.size("patch_size", 32)?,
-        "hidden_act": fields.text("hidden_act", "quick_gelu")?,
-        "layer_norm_eps": fields.number("layer_norm_eps", 1e-5)?,
-    });
+    let known = known(
+        &fields,
+        CLIP_VISION,
+        json!({
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "image_size": 224,
+            "patch_size": 32,
+            "hidden_act": "quick_gelu",
+            "layer_norm_eps": 1e-5,
+        }),
+    )?;
     Ok(with_rest(known, config))
+}
+
+/// The keys of CLIP's text config, likewise, but those of its special ids, which layouts understand differently.
+pub(crate) fn clip_text_sizes(fields: &Fields<'_>) -> Result<Value> {
+    known(
+        fields,
+        CLIP_TEXT,
+        json!({
+            "hidden_size": 512,
+            "intermediate_size": 2048,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 8,
+            "vocab_size": CLIP_VOCABULARY,
+            "max_position_embeddings": 77,
+            "hidden_act": "quick_gelu",
+            "layer_norm_eps": 1e-5,
+        }),
+    )
+}
+
+/// A tower's type, and its keys with the reference's defaults where the config leaves them out.
+pub(crate) fn known(fields: &Fields<'_>, model_type: &str, defaults: Value) -> Result<Value> {
+    let mut known = Map::from_iter([("model_type".to_owned(), model_type.into())]);
+    known.extend(fields.filled(defaults)?);
+    Ok(known.into())
 }
 
 /// The known keys first, then what else the config holds.
@@ -323,9 +357,24 @@ pub(crate) fn expect_tower(config: &Value, key: &str, wanted: &str, family: &str
     }
 }
 
+/// The `model_type` of a tower that a config must name.
+pub(crate) fn required_type<'a>(tower: &Fields<'a>) -> Result<&'a str> {
+    match tower.text("model_type", "")? {
+        "" => Err(tower
+            .missing("model_type")
+            .remedy("say which kind of tower it is: `clipzoo models` lists them")),
+        kind => Ok(kind),
+    }
+}
+
+/// A model that reads texts alone was asked about pictures.
+pub(crate) fn no_image_tower() -> Error {
+    Error::invalid("the model has no image tower").remedy("name a model that has one")
+}
+
 /// The side of the pictures, from the vision tower.
 pub(crate) fn image_size(config: &Value) -> Result<usize> {
-    let vision = tower(config, "vision_config").ok_or_else(|| Error::invalid("the model has no image tower"))?;
+    let vision = tower(config, "vision_config").ok_or_else(no_image_tower)?;
     Fields::new(vision, "vision_config")?.size("image_size", 224)
 }
 

@@ -4,11 +4,12 @@
 //! have an object of config for each tower, with defaults of EasyNLP's own; only the names of the tensors tell them
 //! apart, and from Hugging Face's CLIP, whose `model_type` they share.
 
-use clip_core::{Error, Result};
+use clip_core::Result;
 use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
 use super::super::flat::{CLIP_EPS, expect_fixed, expect_tokenizer};
+use super::super::hugging_face::PROJECTIONS;
 use super::super::towers::{
     BERT_ROWS, BertDefaults, CLIP_VISION, CLIP_VISION_ROWS, ENCODER_ROWS, LOGIT_SCALE, ROBERTA, bert_config_from,
     bert_context, bert_pooler, cannot, clip_vision_config, expect_softmax, expect_tower, without,
@@ -59,17 +60,6 @@ const HEAD: &[Row] = &[
     },
 ];
 
-const HEAD_OF_2022: &[Row] = &[
-    Row::Same {
-        file: "visual_projection.weight",
-        model: "image_projection.weight",
-    },
-    Row::Same {
-        file: "text_projection.weight",
-        model: "text_projection.weight",
-    },
-];
-
 /// EasyNLP starts a temperature that the file does not have.
 const STARTED: &[Row] = &[Row::Number {
     model: "logit_scale",
@@ -113,7 +103,7 @@ impl TwoTowers {
         mark: "`text_config`, `vision_config`, and tensors under `roberta.` and `vit.`",
         text: "roberta.",
         vision: "vit.",
-        head: HEAD_OF_2022,
+        head: PROJECTIONS,
         bias: false,
         scale_rank: 0,
     };
@@ -158,7 +148,7 @@ impl Family for TwoTowers {
     }
 
     fn canonical(&self, evidence: &Evidence<'_>) -> Result<Value> {
-        let (file, config) = evidence.config.ok_or_else(|| Error::invalid("the config is missing"))?;
+        let (file, config) = evidence.required_config()?;
         let fields = Fields::new(config, file)?;
         let given = |key| fields.object(key).map(|_| &config[key]);
         let text = bert_config_from(&DEFAULTS, given("text_config")?, "text_config", "pooler")?;

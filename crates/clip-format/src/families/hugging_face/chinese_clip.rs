@@ -12,7 +12,7 @@ use super::super::towers::{
     cannot, clip_vision_config, expect_tower, image_size, without,
 };
 use super::super::{Evidence, Family, Layout, VocabularyForm};
-use super::{HEAD, TEXT, VISION, squashing};
+use super::{TEXT, VISION, squashing};
 use crate::mapping::Mapping;
 
 const NAME: &str = "hf-chinese-clip";
@@ -52,8 +52,7 @@ impl Family for ChineseClip {
     }
 
     fn mapping(&self, config: &Value) -> Result<Mapping> {
-        Mapping::new()
-            .under("", "", HEAD)?
+        super::head()?
             .under("text_model.", "text.", BERT_ROWS)?
             .under("text_model.", "text.", bert_pooler(&config["text_config"]))?
             .under("vision_model.", "image.", CLIP_VISION_ROWS)?

@@ -13,7 +13,7 @@ use super::super::towers::{
 use super::super::{Evidence, Family, Layout, VocabularyForm};
 use super::configs::{LEGACY_EOS, clip_text_config};
 use super::rows::CLIP_TEXT_ROWS;
-use super::{HEAD, TEXT, VISION};
+use super::{TEXT, VISION};
 use crate::fields::Fields;
 use crate::mapping::Mapping;
 
@@ -54,8 +54,7 @@ impl Family for Clip {
     }
 
     fn mapping(&self, _config: &Value) -> Result<Mapping> {
-        Mapping::new()
-            .under("", "", HEAD)?
+        super::head()?
             .under("text_model.", "text.", CLIP_TEXT_ROWS)?
             .under("text_model.", "text.", ENCODER_ROWS)?
             .under("vision_model.", "image.", CLIP_VISION_ROWS)?

@@ -3,7 +3,7 @@
 use clip_core::{Error, Result};
 use serde_json::{Value, json};
 
-use super::super::towers::{CLIP_TEXT, with_rest};
+use super::super::towers::{CLIP_VOCABULARY, clip_text_sizes, known, with_rest, without};
 use crate::fields::Fields;
 
 /// The `model_type` of each.
@@ -18,26 +18,15 @@ pub(super) const LEGACY_EOS: usize = 2;
 /// `CLIPTextConfig`.
 pub(super) fn clip_text_config(config: &Value, path: &str) -> Result<Value> {
     let fields = Fields::new(config, path)?;
-    let vocab_size = fields.size("vocab_size", 49408)?;
-    let (pooling, eos) = match fields.index("eos_token_id", 49407)? {
+    let mut known = clip_text_sizes(&fields)?;
+    let (pooling, eos) = match fields.index("eos_token_id", CLIP_VOCABULARY - 1)? {
         // No end token is needed then; it is the last of the vocabulary, as in OpenCLIP's layout.
-        LEGACY_EOS => ("argmax", vocab_size - 1),
+        LEGACY_EOS => ("argmax", fields.size("vocab_size", CLIP_VOCABULARY)? - 1),
         eos => ("eos", eos),
     };
-    let known = json!({
-        "model_type": CLIP_TEXT,
-        "hidden_size": fields.size("hidden_size", 512)?,
-        "intermediate_size": fields.size("intermediate_size", 2048)?,
-        "num_hidden_layers": fields.size("num_hidden_layers", 12)?,
-        "num_attention_heads": fields.size("num_attention_heads", 8)?,
-        "vocab_size": vocab_size,
-        "max_position_embeddings": fields.size("max_position_embeddings", 77)?,
-        "hidden_act": fields.text("hidden_act", "quick_gelu")?,
-        "layer_norm_eps": fields.number("layer_norm_eps", 1e-5)?,
-        "pooling": pooling,
-        "eos_token_id": eos,
-        "pad_token_id": fields.index("pad_token_id", 1)?,
-    });
+    known["pooling"] = pooling.into();
+    known["eos_token_id"] = eos.into();
+    known["pad_token_id"] = fields.index("pad_token_id", 1)?.into();
     Ok(with_rest(known, config))
 }
 
@@ -45,44 +34,46 @@ pub(super) fn clip_text_config(config: &Value, path: &str) -> Result<Value> {
 /// with, where it says so.
 pub(super) fn siglip_text_config(config: &Value, path: &str, pad: Option<usize>) -> Result<Value> {
     let fields = Fields::new(config, path)?;
+    let mut known = known(
+        &fields,
+        SIGLIP_TEXT,
+        json!({
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "vocab_size": 32000,
+            "max_position_embeddings": 64,
+            "hidden_act": "gelu_pytorch_tanh",
+            "layer_norm_eps": 1e-6,
+        }),
+    )?;
     let pad = match pad {
         Some(pad) => pad,
         None => fields.index("pad_token_id", 1)?,
     };
-    let known = json!({
-        "model_type": SIGLIP_TEXT,
-        "hidden_size": fields.size("hidden_size", 768)?,
-        "intermediate_size": fields.size("intermediate_size", 3072)?,
-        "num_hidden_layers": fields.size("num_hidden_layers", 12)?,
-        "num_attention_heads": fields.size("num_attention_heads", 12)?,
-        "vocab_size": fields.size("vocab_size", 32000)?,
-        "max_position_embeddings": fields.size("max_position_embeddings", 64)?,
-        "hidden_act": fields.text("hidden_act", "gelu_pytorch_tanh")?,
-        "layer_norm_eps": fields.number("layer_norm_eps", 1e-6)?,
-        "pad_token_id": pad,
-    });
-    let mut config = with_rest(known, config);
-    if let Some(map) = config.as_object_mut() {
-        map.shift_remove("projection_size");
-    }
-    Ok(config)
+    known["pad_token_id"] = pad.into();
+    Ok(with_rest(known, &without(config, &["projection_size"])))
 }
 
 /// `SiglipVisionConfig`.
 pub(super) fn siglip_vision_config(config: &Value, path: &str) -> Result<Value> {
     let fields = Fields::new(config, path)?;
     fields.expect(&[("num_channels", json!(3)), ("vision_use_head", json!(true))])?;
-    let known = json!({
-        "model_type": SIGLIP_VISION,
-        "hidden_size": fields.size("hidden_size", 768)?,
-        "intermediate_size": fields.size("intermediate_size", 3072)?,
-        "num_hidden_layers": fields.size("num_hidden_layers", 12)?,
-        "num_attention_heads": fields.size("num_attention_heads", 12)?,
-        "image_size": fields.size("image_size", 224)?,
-        "patch_size": fields.size("patch_size", 16)?,
-        "hidden_act": fields.text("hidden_act", "gelu_pytorch_tanh")?,
-        "layer_norm_eps": fields.number("layer_norm_eps", 1e-6)?,
-    });
+    let known = known(
+        &fields,
+        SIGLIP_VISION,
+        json!({
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "image_size": 224,
+            "patch_size": 16,
+            "hidden_act": "gelu_pytorch_tanh",
+            "layer_norm_eps": 1e-6,
+        }),
+    )?;
     Ok(with_rest(known, config))
 }
 
@@ -90,27 +81,34 @@ pub(super) fn siglip_vision_config(config: &Value, path: &str) -> Result<Value> 
 pub(super) fn vit_config(config: &Value, path: &str) -> Result<Value> {
     let fields = Fields::new(config, path)?;
     fields.expect(&[("num_channels", json!(3)), ("pooler_act", json!("tanh"))])?;
-    let width = fields.size("hidden_size", 768)?;
-    let pooled = fields.size("pooler_output_size", width)?;
-    if pooled != width {
-        return Err(Error::invalid(format!(
-            "`{path}.pooler_output_size` is {pooled}; other widths than the tower's {width} are not supported"
-        )));
+    let mut known = known(
+        &fields,
+        VIT,
+        json!({
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "image_size": 224,
+            "patch_size": 16,
+            "hidden_act": "gelu",
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "layer_norm_eps": 1e-12,
+            "qkv_bias": true,
+        }),
+    )?;
+    let width = &known["hidden_size"];
+    match fields.get("pooler_output_size") {
+        Some(pooled) if pooled != width => {
+            return Err(
+                Error::invalid(format!("`{path}.pooler_output_size` is {pooled}")).remedy(format!(
+                    "supported: {width}, the tower's own width (`{path}.hidden_size`)"
+                )),
+            );
+        }
+        _ => {}
     }
-    let known = json!({
-        "model_type": VIT,
-        "hidden_size": width,
-        "intermediate_size": fields.size("intermediate_size", 3072)?,
-        "num_hidden_layers": fields.size("num_hidden_layers", 12)?,
-        "num_attention_heads": fields.size("num_attention_heads", 12)?,
-        "image_size": fields.size("image_size", 224)?,
-        "patch_size": fields.size("patch_size", 16)?,
-        "hidden_act": fields.text("hidden_act", "gelu")?,
-        "hidden_dropout_prob": fields.number("hidden_dropout_prob", 0.0)?,
-        "attention_probs_dropout_prob": fields.number("attention_probs_dropout_prob", 0.0)?,
-        "layer_norm_eps": fields.number("layer_norm_eps", 1e-12)?,
-        "qkv_bias": fields.flag("qkv_bias", true)?,
-        "pooling": "pooler",
-    });
+    known["pooling"] = "pooler".into();
     Ok(with_rest(known, config))
 }

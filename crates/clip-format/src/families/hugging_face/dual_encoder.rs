@@ -3,19 +3,19 @@
 //! The towers known here are brought to canonical names; a tower of another `model_type` passes through, its config
 //! and names as they are, for whoever registered a backbone of that type.
 
-use clip_core::{Error, Result};
+use clip_core::Result;
 use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
 use super::super::towers::{
     BERT_ROWS, BertDefaults, CLIP_TEXT, CLIP_VISION, CLIP_VISION_ROWS, EFFICIENTNET_LITE0, ENCODER_ROWS, HUGGING_FACE,
     bert_config_from, bert_context, bert_pooler, cannot, clip_vision_config, hugging_face_transform, image_size,
-    model_type, required_tower, without,
+    model_type, required_tower, required_type, without,
 };
 use super::super::{Evidence, Family, Layout, VocabularyForm};
 use super::configs::{SIGLIP_TEXT, SIGLIP_VISION, VIT, siglip_vision_config, vit_config};
 use super::rows::{SIGLIP_VISION_ROWS, VIT_ROWS};
-use super::{HEAD, squashing};
+use super::squashing;
 use crate::fields::Fields;
 use crate::mapping::{Mapping, Row};
 
@@ -72,7 +72,7 @@ impl Family for DualEncoder {
     }
 
     fn mapping(&self, config: &Value) -> Result<Mapping> {
-        let mut mapping = Mapping::new().under("", "", HEAD)?;
+        let mut mapping = super::head()?;
         let text = config.get("text_config").unwrap_or(&Value::Null);
         mapping = if is_bert(text) {
             mapping
@@ -154,11 +154,9 @@ fn is_bert(text: &Value) -> bool {
 /// once more inside; SigLIP's likewise.
 fn vision(fields: &Fields<'_>) -> Result<Value> {
     let outer = fields.object("vision_config")?;
-    let kind = outer.text("model_type", "")?;
     let inner = outer.get("vision_config").filter(|inner| inner.is_object());
     let config = inner.or_else(|| fields.get("vision_config")).unwrap_or(&Value::Null);
-    match kind {
-        "" => Err(Error::invalid("`vision_config.model_type` is missing")),
+    match required_type(&outer)? {
         "clip" | CLIP_VISION => clip_vision_config(config, "vision_config"),
         SIGLIP_VISION => siglip_vision_config(config, "vision_config"),
         VIT => vit_config(config, "vision_config"),
@@ -168,10 +166,8 @@ fn vision(fields: &Fields<'_>) -> Result<Value> {
 
 fn text(fields: &Fields<'_>) -> Result<Value> {
     let config = fields.get("text_config").unwrap_or(&Value::Null);
-    let kind = fields.object("text_config")?.text("model_type", "")?;
-    match BertDefaults::of(kind) {
+    match BertDefaults::of(required_type(&fields.object("text_config")?)?) {
         Some(defaults) => bert_config_from(defaults, config, "text_config", "pooler"),
-        None if kind.is_empty() => Err(Error::invalid("`text_config.model_type` is missing")),
         None => Ok(config.clone()),
     }
 }

@@ -15,24 +15,26 @@ pub(crate) use clip::Clip;
 pub(crate) use dual_encoder::DualEncoder;
 pub(crate) use siglip::Siglip;
 
-use clip_core::{Error, Result};
+use clip_core::Result;
 use clip_data::{ConfigForm, TransformConfig};
 use serde_json::{Value, json};
 
 use super::towers::{LOGIT_SCALE, expect_linear, expect_softmax, linear, with_rest};
 use super::{Evidence, Layout};
 use crate::fields::Fields;
-use crate::mapping::Row;
+use crate::mapping::{Mapping, Row};
 use crate::preprocess::PREPROCESSOR;
 
-/// What stands between two towers that are compared by softmax.
-const HEAD: &[Row] = &[
-    Row::Reshape {
-        file: "logit_scale",
-        model: "logit_scale",
-        file_rank: 0,
-        model_rank: 0,
-    },
+/// The temperature of two towers that are compared by softmax.
+const TEMPERATURE: &[Row] = &[Row::Reshape {
+    file: "logit_scale",
+    model: "logit_scale",
+    file_rank: 0,
+    model_rank: 0,
+}];
+
+/// Their projections, without bias.
+pub(super) const PROJECTIONS: &[Row] = &[
     Row::Same {
         file: "visual_projection.weight",
         model: "image_projection.weight",
@@ -43,13 +45,18 @@ const HEAD: &[Row] = &[
     },
 ];
 
+/// The mapping of what stands between them.
+fn head() -> Result<Mapping> {
+    Mapping::new().under("", "", TEMPERATURE)?.under("", "", PROJECTIONS)
+}
+
 /// The whole config.
 fn config<'a>(evidence: &Evidence<'a>) -> Result<Fields<'a>> {
-    let (file, config) = evidence.config.ok_or_else(|| Error::invalid("the config is missing"))?;
+    let (file, config) = evidence.required_config()?;
     Fields::new(config, file)
 }
 
-/// A canonical config without its towers, of a model that has [`HEAD`].
+/// A canonical config without its towers, of a model that has a [`head`].
 fn canonical(fields: &Fields<'_>) -> Result<Value> {
     Ok(json!({
         "model_type": "clipzoo",
@@ -85,7 +92,7 @@ fn tower<'a>(
 const TEXT: [&str; 2] = ["text_config", "text_config_dict"];
 const VISION: [&str; 2] = ["vision_config", "vision_config_dict"];
 
-/// The keys beside the towers, from a canonical config; an error names what a model with [`HEAD`] cannot be.
+/// The keys beside the towers, from a canonical config; an error names what a model with a [`head`] cannot be.
 fn restored(config: &Value, family: &str, model_type: &str, architecture: &str) -> Result<Value> {
     for key in ["image_projection", "text_projection"] {
         expect_linear(config, key, family)?;

@@ -100,7 +100,10 @@ impl Family for OpenClip {
         }
         expect_image_projection(config, NAME)?;
         if config.pointer("/text_projection/type").and_then(Value::as_str) != Some("linear") {
-            return Err(cannot(NAME, "this text projection"));
+            return Err(cannot(
+                NAME,
+                &format!("the `text_projection` {}", config["text_projection"]),
+            ));
         }
         let sigmoid = fields.text("probability", "softmax")? == "sigmoid";
         let bias = fields.flag("logit_bias", false)?;
@@ -115,7 +118,11 @@ impl Family for OpenClip {
         // A ResNet has an activation of its own.
         let alike = vision.get("hidden_act").is_none_or(|own| own == activation);
         if !alike || !["gelu", "quick_gelu"].contains(&activation) {
-            return Err(cannot(NAME, "these activations"));
+            let own = vision.get("hidden_act").unwrap_or(&Value::Null);
+            let what = format!(
+                "the activations {own} of pictures and \"{activation}\" of texts, only one of gelu and quick_gelu"
+            );
+            return Err(cannot(NAME, &what));
         }
         let mut model = json!({"embed_dim": fields.required_size("embed_dim")?});
         if activation == "quick_gelu" {
@@ -167,7 +174,9 @@ fn from_config(config: &Value) -> Result<Value> {
         "cast_dtype",
     ])?;
     if model.get("multimodal_cfg").is_some() {
-        return Err(Error::invalid("`model_cfg.multimodal_cfg` (CoCa) is not supported"));
+        return Err(
+            Error::invalid("`model_cfg.multimodal_cfg` (CoCa) is not supported").remedy("name a model without it")
+        );
     }
     let activation = if model.flag("quick_gelu", false)? {
         "quick_gelu"
