@@ -79,8 +79,8 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
     let bad_rows = bad_rows(&config);
     let rejects = Arc::new(Mutex::new(Rejects::beside(run.path())));
     let views = Arc::new(Views::new(&config.augmentation, config.text_augmentation.open()?));
-    let device = model.logit_scale().device();
-    let needs = Objectives::build(&config.objectives, zoo, &model.shape(), config.seed, device)?.needs();
+    let objectives = Objectives::of_run(&config, &model, zoo)?;
+    let needs = objectives.needs();
     check_concepts(&needs, &config)?;
     let captions = Captions {
         share: config.data.caption_share,
@@ -180,7 +180,7 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         observers,
         run,
     };
-    let summary = Trainer::run(parts, zoo)?;
+    let summary = Trainer::run_with(parts, objectives, zoo)?;
     let rejects = Arc::into_inner(rejects).map(|list| list.into_inner().unwrap_or_else(PoisonError::into_inner));
     let rejects = match rejects {
         // Where nothing was trained, a list of before stays.

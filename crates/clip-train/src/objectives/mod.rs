@@ -20,9 +20,12 @@ use std::collections::BTreeMap;
 use clip_core::{Error, Result};
 use clip_nn::tch::{Device, Tensor};
 use clip_nn::{
-    BankNeeds, Context, Features, Fresh, ModelShape, Needs, Objective, ParamOptions, Parameters, Params, Zoo,
+    BankNeeds, Context, DualEncoder, Features, Fresh, ModelShape, Needs, Objective, ParamOptions, Parameters, Params,
+    Zoo,
 };
 use serde_json::{Map, Value};
+
+use crate::config::RunConfig;
 
 pub use answers::SameItem;
 pub use concept_prototypes::{Anchors, ConceptPrototypes, ConceptPrototypesConfig};
@@ -154,6 +157,12 @@ impl Objectives {
             parts,
             parameters: params.finish()?,
         })
+    }
+
+    /// Those of a run's settings, on the model's device.
+    pub(crate) fn of_run(config: &RunConfig, model: &DualEncoder, zoo: &Zoo) -> Result<Self> {
+        let device = model.logit_scale().device();
+        Self::build(&config.objectives, zoo, &model.shape(), config.seed, device)
     }
 
     /// Parameters of the objectives' own, under the objectives' names.

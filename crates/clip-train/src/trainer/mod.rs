@@ -106,9 +106,9 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Prepares a run: locks, builds objectives and optimizer, takes the state of a checkpoint over, writes run.toml and
-    /// cuts metrics.jsonl back. The source is handed to [`run`](Self::run).
-    fn new(parts: Parts, zoo: &Zoo, pairs: Option<u64>) -> Result<Self> {
+    /// Prepares a run: locks, builds the optimizer, takes the state of a checkpoint over, writes run.toml and cuts
+    /// metrics.jsonl back. The source is handed to [`run`](Self::run).
+    fn new(parts: Parts, objectives: Objectives, zoo: &Zoo, pairs: Option<u64>) -> Result<Self> {
         let Parts {
             model,
             writer,
@@ -130,8 +130,6 @@ impl Trainer {
         let steps = config.steps(pairs)?;
         fit(&model, &config)?;
         check_prefixes("rates", config.rates.keys().map(String::as_str), model.parameters())?;
-        let device = model.logit_scale().device();
-        let objectives = Objectives::build(&config.objectives, zoo, &model.shape(), config.seed, device)?;
         let trained = model
             .parameters()
             .trainable()
@@ -199,13 +197,19 @@ impl Trainer {
     /// # Errors
     /// What a source, an objective, the model, a file or an observer answers; a loss that stays not finite. The run can be
     /// resumed from its newest checkpoint.
-    pub fn run(mut parts: Parts, zoo: &Zoo) -> Result<Summary> {
+    pub fn run(parts: Parts, zoo: &Zoo) -> Result<Summary> {
+        let objectives = Objectives::of_run(&parts.config, &parts.model, zoo)?;
+        Self::run_with(parts, objectives, zoo)
+    }
+
+    /// The same with the objectives of the run's settings in hand.
+    pub(crate) fn run_with(mut parts: Parts, objectives: Objectives, zoo: &Zoo) -> Result<Summary> {
         if parts.run.finished(&parts.config) {
             return finished(parts);
         }
         // The source is borrowed by its streams, so it stays outside of what they change.
         let mut source = std::mem::replace(&mut parts.source, Box::new(Nothing));
-        let mut trainer = Self::new(parts, zoo, source.pairs())?;
+        let mut trainer = Self::new(parts, objectives, zoo, source.pairs())?;
         if let Err(error) = trainer.train(&mut *source) {
             if trainer.state.step == 0 {
                 // The first error is the one to tell.
