@@ -4,132 +4,26 @@
 //! order and takes over the file's type. Here a tensor is loaded where there is one and initialised only where a model
 //! starts fresh; each name is given out once; the order is the order of building; the type is ours.
 
+mod options;
+mod source;
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use clip_core::{Error, Id, Result};
 use tch::{Device, Kind, Tensor};
 
 use crate::fit::{Absent, Fit, Misshapen};
-use crate::int8::{InputWatch, Int8};
-use crate::layers::{Adapter, LayerBytes, Lora};
+use crate::layers::{Adapter, LayerBytes};
 use crate::parameters::{Parameter, Parameters};
 
-/// Where loaded tensors come from.
-pub trait WeightSource {
-    /// The names there are.
-    fn names(&self) -> Vec<String>;
-
-    /// The tensor of a name, `None` where there is none. Its type and device are the caller's to choose.
-    fn tensor(&self, name: &str) -> Result<Option<Tensor>>;
-
-    /// Lets go of the memory that the tensors' values take until they are read again, where that can be done. A layer calls
-    /// it when it has made its own copy.
-    fn release(&self) -> Option<Release> {
-        None
-    }
-}
-
-/// How the memory behind loaded tensors is let go of.
-#[derive(Clone)]
-pub struct Release(Arc<dyn Fn() + Send + Sync>);
-
-impl Release {
-    /// By a function that may be called at any time.
-    pub fn new(release: impl Fn() + Send + Sync + 'static) -> Self {
-        Self(Arc::new(release))
-    }
-
-    pub(crate) fn call(&self) {
-        (self.0)();
-    }
-}
-
-impl fmt::Debug for Release {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Release")
-    }
-}
-
-/// What a parameter is: decides weight decay, rates and locks, which read this and not names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Role {
-    /// A matrix or a convolution kernel.
-    Weight,
-    /// Added to a layer's output.
-    Bias,
-    /// Scale or shift of a norm.
-    Norm,
-    /// A table of vectors: tokens, positions, the class token.
-    Embedding,
-    /// The temperature or the bias of the similarities.
-    Scale,
-    /// Never trained: statistics.
-    Buffer,
-    /// A thin matrix beside a locked weight ([`Lora`]); no part of the written model.
-    Adapter,
-}
-
-/// How a tensor starts where nothing is loaded.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Init {
-    /// All one value.
-    Constant(f64),
-    /// Normal with mean 0 and this standard deviation.
-    Normal(f64),
-    /// Uniform between −bound and bound.
-    Uniform(f64),
-}
-
-/// Which tensors may start fresh; any other that is missing is an error.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Fresh {
-    /// None: the strict rule for checkpoints.
-    #[default]
-    Nothing,
-    /// All: a model from scratch.
-    Everything,
-    /// Those whose names begin so, at a dot: `["image_projection", "logit_scale"]`.
-    Under(Vec<String>),
-}
-
-/// How parameters are made.
-#[derive(Debug, Clone)]
-pub struct ParamOptions {
-    /// Where they live.
-    pub device: Device,
-    /// Decides the values of fresh ones, each by its name: order does not matter.
-    pub seed: u64,
-    /// Which may start fresh.
-    pub fresh: Fresh,
-    /// Whether they are for training: copied out of mapped files, with gradients. Otherwise loaded tensors may lie in
-    /// the mapped file.
-    pub trainable: bool,
-    /// Adapters beside the towers' linear layers, whose weights are then locked.
-    pub lora: Option<Lora>,
-    /// What the towers' linear layers do in passes of [`Compute::Int8`](crate::Compute::Int8).
-    pub int8: Int8,
-    /// Sees what the towers' linear layers are given, for a calibration.
-    pub watch: Option<InputWatch>,
-}
-
-impl Default for ParamOptions {
-    fn default() -> Self {
-        Self {
-            device: Device::Cpu,
-            seed: 0,
-            fresh: Fresh::Nothing,
-            trainable: false,
-            lora: None,
-            int8: Int8::Uncalibrated,
-            watch: None,
-        }
-    }
-}
+pub use options::{Fresh, Init, ParamOptions, Role};
+pub use source::{Release, WeightSource};
 
 struct Shared {
     source: Option<Box<dyn WeightSource>>,
@@ -328,19 +222,6 @@ impl Params {
     }
 }
 
-impl Fresh {
-    fn allows(&self, name: &str) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Everything => true,
-            Self::Under(prefixes) => prefixes.iter().any(|prefix| {
-                name.strip_prefix(prefix.as_str())
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            }),
-        }
-    }
-}
-
 enum Found {
     Loaded(Tensor),
     Fresh,
@@ -407,94 +288,4 @@ fn draw(name: &str, shape: &[i64], init: Init, options: &ParamOptions) -> Tensor
         Init::Uniform(bound) => tensor.uniform_(-bound, bound),
     };
     tensor.to_device(options.device)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct File(BTreeMap<String, Tensor>);
-
-    impl WeightSource for File {
-        fn names(&self) -> Vec<String> {
-            self.0.keys().cloned().collect()
-        }
-
-        fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
-            Ok(self.0.get(name).map(Tensor::shallow_clone))
-        }
-    }
-
-    fn file(names: &[(&str, &[i64])]) -> Option<Box<dyn WeightSource>> {
-        let ones = |shape: &[i64]| Tensor::ones(shape, (Kind::Half, Device::Cpu));
-        Some(Box::new(File(
-            names
-                .iter()
-                .map(|(name, shape)| ((*name).to_owned(), ones(shape)))
-                .collect(),
-        )))
-    }
-
-    #[test]
-    fn one_report_lists_everything() {
-        let params = Params::new(file(&[("a", &[2]), ("b", &[3]), ("z", &[1])]), ParamOptions::default());
-        let _ = params.tensor("a", &[2], Role::Weight, Init::Normal(1.0));
-        let _ = params.tensor("b", &[4], Role::Weight, Init::Normal(1.0));
-        let _ = params
-            .at("c")
-            .tensor("weight", &[5, 5], Role::Weight, Init::Normal(1.0));
-        let kept = params.clone();
-        let error = params.finish().unwrap_err();
-        assert_eq!(kept.fit().unexpected, ["z"]);
-        assert_eq!(kept.fit().missing[0].shape, [5, 5]);
-        assert_eq!(
-            (&kept.fit().misshapen[0].file, &kept.fit().misshapen[0].model),
-            (&vec![3], &vec![4])
-        );
-        assert_eq!(
-            error.to_string(),
-            "the weights do not fit the model: missing (1): c.weight [5, 5]; wrong (1): b is [3] in the file, [4] in \
-             the model; unexpected (1): z; compare the config with the weights (`clipzoo inspect`)"
-        );
-    }
-
-    #[test]
-    fn what_is_disregarded_is_neither_wanted_nor_unexpected() {
-        for names in [&[("a", &[2i64] as &[i64])][..], &[("a", &[2]), ("b.count", &[])]] {
-            let params = Params::new(file(names), ParamOptions::default());
-            let _ = params.tensor("a", &[2], Role::Weight, Init::Normal(1.0));
-            params.at("b").disregard("count");
-            assert_eq!(params.finish().unwrap().iter().count(), 1);
-        }
-    }
-
-    #[test]
-    fn half_weights_are_widened_and_a_name_is_given_once() {
-        let params = Params::new(file(&[("a", &[2])]), ParamOptions::default());
-        assert_eq!(
-            params.tensor("a", &[2], Role::Weight, Init::Normal(1.0)).kind(),
-            Kind::Float
-        );
-        let _ = params.tensor("a", &[2], Role::Weight, Init::Normal(1.0));
-        assert!(params.finish().unwrap_err().what().contains("a: asked for twice"));
-    }
-
-    #[test]
-    fn fresh_values_depend_on_name_and_seed_alone() {
-        let draw = |seed, names: &[&str]| {
-            let options = ParamOptions {
-                fresh: Fresh::Under(vec!["head".into()]),
-                seed,
-                ..Default::default()
-            };
-            let params = Params::new(None, options).at("head");
-            names
-                .iter()
-                .for_each(|name| drop(params.tensor(name, &[4], Role::Weight, Init::Normal(1.0))));
-            let parameters = params.finish().unwrap();
-            Vec::<f32>::try_from(parameters.iter().last().unwrap().tensor.detach()).unwrap()
-        };
-        assert_eq!(draw(1, &["weight"]), draw(1, &["bias", "weight"]));
-        assert_ne!(draw(1, &["weight"]), draw(2, &["weight"]));
-    }
 }

@@ -1,24 +1,28 @@
 //! Everything a run can be told, as run.toml and the command's flags say it.
 
 mod adapters;
+mod cache;
 mod check;
 mod concepts;
 mod data;
+mod evaluation;
 mod every;
+mod join;
+mod precision;
 mod read;
 mod report;
 mod teacher;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod write;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clip_core::{Error, Result};
 use clip_nn::Zoo;
-use clip_nn::layers::ProjectionConfig;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::depth::{LayerDecay, LockLayers};
 use crate::groups::NoDecay;
@@ -28,119 +32,17 @@ use crate::queue::QueueConfig;
 use crate::schedule::{CoolDown, Schedule};
 
 pub use adapters::LoraConfig;
+pub use cache::CacheConfig;
 pub use concepts::{ConceptSourceKind, ConceptsConfig};
 pub use data::{Augmentation, BadRows, DataConfig, Environment};
+pub use evaluation::EvaluationConfig;
 pub use every::Every;
+pub use join::JoinConfig;
+pub use precision::Precision;
 pub use report::ReportConfig;
 pub use teacher::TeacherConfig;
 pub use texts::TextAugmentation;
 pub(crate) use write::HEADER;
-
-/// What a run's linear layers multiply in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floats.
-    #[default]
-    F32,
-    /// bfloat16, over weights kept in f32.
-    Bf16,
-}
-
-impl Precision {
-    /// As a model's pass takes it.
-    pub(crate) fn of_pass(self) -> clip_nn::Compute {
-        match self {
-            Self::F32 => clip_nn::Compute::F32,
-            Self::Bf16 => clip_nn::Compute::Bf16,
-        }
-    }
-}
-
-/// How a run is evaluated.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EvaluationConfig {
-    /// How often.
-    pub every: Every,
-    /// The figure that `best` is best by.
-    pub metric: String,
-    /// The run ends after so many evaluations in a row without a new best; without it, only when all steps are done.
-    pub patience: Option<u64>,
-    /// Pairs embedded at once.
-    pub batch_size: usize,
-    /// Whether the features of the newest evaluation are kept: `valid.safetensors` in the output directory, as `predict`
-    /// writes and `evaluate` reads features.
-    pub keep_features: bool,
-}
-
-impl Default for EvaluationConfig {
-    fn default() -> Self {
-        Self {
-            every: Every::Epoch,
-            metric: "valid_mean_recall".into(),
-            patience: None,
-            batch_size: 64,
-            keep_features: false,
-        }
-    }
-}
-
-/// Features of locked towers that are computed once and kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CacheConfig {
-    /// Whether locked towers' features are kept at all.
-    pub enabled: bool,
-    /// Where they lie; `cache` in the output directory if not given. Runs may share it.
-    pub directory: Option<PathBuf>,
-    /// Files up to so many bytes are read into memory, larger ones are read a batch at a time.
-    pub memory: u64,
-    /// Rows computed at once by each thread.
-    pub batch_size: usize,
-}
-
-impl Default for CacheConfig {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            directory: None,
-            memory: 1 << 30,
-            batch_size: 32,
-        }
-    }
-}
-
-/// How two single towers become a model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct JoinConfig {
-    /// Dimensions of the common space.
-    pub embed_dim: usize,
-    /// From the image tower into it.
-    pub image_projection: ProjectionConfig,
-    /// From the text tower into it.
-    pub text_projection: ProjectionConfig,
-    /// Whether the model has a bias, as SigLIP: what `[objectives.sigmoid]` trains.
-    pub logit_bias: bool,
-    /// Fields of the image tower's config to change, as `{ image_size = 128 }`.
-    pub image: Map<String, Value>,
-    /// Fields of the text tower's config to change.
-    pub text: Map<String, Value>,
-}
-
-impl Default for JoinConfig {
-    fn default() -> Self {
-        Self {
-            embed_dim: 512,
-            image_projection: ProjectionConfig::default(),
-            text_projection: ProjectionConfig::default(),
-            logit_bias: false,
-            image: Map::new(),
-            text: Map::new(),
-        }
-    }
-}
 
 /// A run. Every field has a default, so a file names only what differs; unknown keys are refused.
 ///
@@ -410,147 +312,5 @@ impl RunConfig {
                     .remedy("set max_steps in run.toml"),
             ),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Settings of which some are away from their defaults, resolved.
-    fn resolved() -> RunConfig {
-        let mut zoo = Zoo::new();
-        objectives::register(&mut zoo).unwrap();
-        let config = RunConfig {
-            model: Some("dir".into()),
-            no_decay: NoDecay::Containing(vec!["ln".into()]),
-            logit_scale_range: [f64::NEG_INFINITY, f64::INFINITY],
-            rates: BTreeMap::from([("image".to_owned(), 0.1), ("text.layers.0".to_owned(), 0.5)]),
-            unique_by: Some("item".into()),
-            checkpoint_every: Every::Steps(40),
-            ..RunConfig::default()
-        };
-        config.resolved(&zoo).unwrap()
-    }
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let mut zoo = Zoo::new();
-        objectives::register(&mut zoo).unwrap();
-        let resolved = resolved();
-        let text = resolved.to_toml().unwrap();
-        let again = RunConfig::from_toml(&text, "run.toml").unwrap().resolved(&zoo).unwrap();
-        assert_eq!(again, resolved);
-        assert_eq!(again.to_toml().unwrap(), text);
-        let empty = RunConfig::default().to_toml().unwrap();
-        assert_eq!(RunConfig::from_toml(&empty, "run.toml").unwrap(), RunConfig::default());
-    }
-
-    #[test]
-    fn every_key_there_is_stands_in_the_file() {
-        let text = resolved().to_toml().unwrap();
-        for line in [
-            "lr = 0.00005",
-            "model = \"dir\"",
-            "# image_tower: not set",
-            "unique_by = \"item\"",
-            "# max_steps: not set",
-            "checkpoint_every = 40",
-            "[evaluation]\nevery = \"epoch\"\nmetric = \"valid_mean_recall\"\n# patience: not set\n",
-            "logit_scale_range = [-inf, inf]",
-            "[rates]\nimage = 0.1\n\"text.layers.0\" = 0.5",
-            "# id_column: not set\nbad_rows = \"stop\"",
-            "[objectives.info_nce]\nweight = 1.0",
-            "label_smoothing = 0.0",
-            "same_item = \"positive\"",
-            "libtorch = ",
-        ] {
-            assert!(text.contains(line), "{line} is not in\n{text}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_key_names_the_nearest() {
-        let cases = [
-            (
-                "\nbatchsize = 3",
-                "run.toml, row 2: unknown key `batchsize`; did you mean `batch_size`?",
-            ),
-            (
-                "[evaluation]\nmetrics = 3",
-                "run.toml, row 2: unknown key `metrics`; did you mean `metric`?",
-            ),
-        ];
-        for (text, message) in cases {
-            assert_eq!(RunConfig::from_toml(text, "run.toml").unwrap_err().to_string(), message);
-        }
-        let error = RunConfig::from_toml("zzzzzzz = 3", "run.toml").unwrap_err().to_string();
-        assert!(
-            error.starts_with("run.toml, row 1: unknown key `zzzzzzz`; known: "),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn an_objectives_unknown_key_and_name_are_refused_when_resolved() {
-        let mut zoo = Zoo::new();
-        objectives::register(&mut zoo).unwrap();
-        let resolve = |text: &str| {
-            RunConfig::from_toml(text, "run.toml")
-                .unwrap()
-                .resolved(&zoo)
-                .unwrap_err()
-                .to_string()
-        };
-        let error = resolve("[objectives.info_nce]\nsmoothing = 0.1");
-        assert!(
-            error.contains("smoothing") && error.contains("label_smoothing"),
-            "{error}"
-        );
-        let error = resolve("[objectives.other]");
-        assert!(
-            error.contains("unknown objective `other`; known: ") && error.contains("info_nce"),
-            "{error}"
-        );
-        assert!(resolve("[objectives.info_nce]\nweight = -1").contains("weight"));
-    }
-
-    #[test]
-    fn wrong_values_say_where() {
-        let error = RunConfig::from_toml("epochs = \"three\"", "run.toml")
-            .unwrap_err()
-            .to_string();
-        assert!(error.starts_with("run.toml, row 1: "), "{error}");
-        assert!(error.contains("epochs") || error.contains("three"), "{error}");
-        for text in [
-            "batch_size = 0",
-            "lr = nan",
-            "betas = [0.9, 1.0]",
-            "logit_scale_range = [1.0, 0.0]",
-            "keep = 0",
-        ] {
-            assert!(RunConfig::from_toml(text, "run.toml").is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn steps_of_a_run() {
-        let config = RunConfig {
-            epochs: 3,
-            batch_size: 8,
-            ..RunConfig::default()
-        };
-        assert_eq!(config.steps(Some(17)).unwrap(), 9);
-        let whole = RunConfig {
-            drop_last: true,
-            ..config.clone()
-        };
-        assert_eq!(whole.steps(Some(17)).unwrap(), 6);
-        assert!(whole.steps(Some(7)).is_err() && config.steps(Some(0)).is_err() && config.steps(None).is_err());
-        let few = RunConfig {
-            max_steps: Some(4),
-            ..config
-        };
-        assert_eq!((few.steps(Some(17)).unwrap(), few.steps(None).unwrap()), (4, 4));
     }
 }

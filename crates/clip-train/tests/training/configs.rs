@@ -7,7 +7,7 @@ use clip_train::{Existing, RunConfig};
 use serde_json::Value;
 
 use crate::deep::deep;
-use crate::tables::Setting;
+use crate::setting::Setting;
 use crate::tiny::zoo;
 
 fn files() -> Vec<PathBuf> {
