@@ -66,6 +66,9 @@ pub struct Sample {
 
 impl KeptCalibration {
     /// The calibration beside a checkpoint's weights, if there is one.
+    ///
+    /// # Errors
+    /// The file is too long, cannot be read, or is no calibration.
     pub fn beside(directory: &Path) -> Result<Option<Self>> {
         let path = directory.join(CALIBRATION_FILE);
         let Ok(meta) = std::fs::metadata(&path) else {

@@ -267,7 +267,8 @@ mod tests {
         };
         assert_eq!(
             refused(heads),
-            "config of `clip_text_model`: 3 attention heads do not divide a width of 8"
+            "config of `clip_text_model`: 3 attention heads do not divide a width of 8; each head has the same share of the \
+             width"
         );
         let layers = ClipTextConfig {
             num_hidden_layers: 0,

@@ -64,9 +64,10 @@ fn kind(name: &str, dtype: Dtype) -> Result<Kind> {
         // Not Kind::Bool: a file may hold other bytes than 0 and 1, which no bool may be.
         Dtype::U8 | Dtype::Bool => Kind::Uint8,
         other => {
-            return Err(Error::invalid(format!(
-                "tensor `{name}` is of type {other}, which no layer takes"
-            )));
+            return Err(
+                Error::invalid(format!("tensor `{name}` is of type {other}, which no layer takes"))
+                    .remedy("save the weights as f32, bf16 or f16"),
+            );
         }
     })
 }

@@ -68,6 +68,10 @@ pub struct Join {
 
 /// Opens a directory or a weights file for use. On a CPU its f32 weights stay in the mapped file: nothing is read or
 /// copied before it is used, and the file must not change while the model lives.
+///
+/// # Errors
+/// No checkpoint, one of a single tower, of no known family or backbone, whose weights do not fit its config, or beside a
+/// calibration of another model.
 pub fn open(path: impl AsRef<Path>, zoo: &Zoo, families: &Families, options: &OpenOptions) -> Result<Pipeline> {
     let checkpoint = Arc::new(Checkpoint::open(&path, families)?);
     let directory = checkpoint.directory().to_owned();
@@ -126,6 +130,9 @@ pub(crate) fn open_with(
 
 /// Opens a directory or a weights file for training, as `params` says; texts are cut at `context_length` tokens where
 /// given. The config that is written back is the file's own.
+///
+/// # Errors
+/// No checkpoint, one of a single tower, of no known family or backbone, or whose weights do not fit its config.
 pub fn load(
     path: impl AsRef<Path>,
     zoo: &Zoo,
@@ -148,6 +155,10 @@ pub fn load(
 /// Joins the image tower of one checkpoint and the text tower of another under fresh projections and a fresh
 /// temperature. Either may be a single tower or a whole model. It is written in the project's own layout, if none of
 /// the families' expresses it.
+///
+/// # Errors
+/// No checkpoint, none with the tower, of no known family or backbone, weights that do not fit; a tower's config without a
+/// field that is to be changed.
 pub fn join(
     image: impl AsRef<Path>,
     text: impl AsRef<Path>,

@@ -47,6 +47,9 @@ impl CheckpointWriter {
     }
 
     /// Saves a model at `directory`, which appears whole or not at all.
+    ///
+    /// # Errors
+    /// Something else is there already, or a file cannot be written.
     pub fn save(&self, model: &DualEncoder, directory: &Path) -> Result<()> {
         self.with(model, |weights, extras| {
             save_checkpoint(directory, &*self.family, &self.config, weights, extras)

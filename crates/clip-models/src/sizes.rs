@@ -56,7 +56,8 @@ pub(crate) fn heads(part: &str, width: i64, heads: i64) -> Result<()> {
     }
     Err(Error::invalid(format!(
         "config of `{part}`: {heads} attention heads do not divide a width of {width}"
-    )))
+    ))
+    .remedy("each head has the same share of the width"))
 }
 
 /// A share of values is 0 or more, below 1.

@@ -80,7 +80,8 @@ fn vision(evidence: &Evidence<'_>) -> Result<Value> {
     if let Some(vision) = (evidence.beside)(VISION)? {
         return Ok(vision);
     }
-    let mut vision = flat::inferred_vision(&Shapes::of(evidence, ""))?;
+    let inferred = flat::inferred_vision(&Shapes::of(evidence, ""));
+    let mut vision = inferred.map_err(|error| error.remedy(ask(VISION)))?;
     let known = is_release(evidence).then(|| released_head_width(&vision)).flatten();
     if let Some(head_width) = known {
         vision["vision_head_width"] = head_width.into();
@@ -108,7 +109,7 @@ fn text(evidence: &Evidence<'_>) -> Result<Value> {
     match flat::inferred_bert(&shapes) {
         Ok(text) if is_release(evidence) => Ok(text),
         _ => {
-            let mut text = flat::bert_sizes(&shapes)?;
+            let mut text = flat::bert_sizes(&shapes).map_err(|error| error.remedy(ask(TEXT)))?;
             text["text_num_attention_heads"] = "?".into();
             Err(asked(TEXT, "the heads of the text tower", &text))
         }
@@ -125,6 +126,11 @@ fn asked(file: &str, what: &str, known: &Value) -> Error {
         "the weights are Chinese-CLIP's, but {file} is missing beside them, and weights do not tell {what}"
     ))
     .remedy(format!(
-        "put cn_clip's config of that tower there as {file}; what the weights tell of it, with \"?\" to fill in: {known}"
+        "{}; what the weights tell of it, with \"?\" to fill in: {known}",
+        ask(file)
     ))
+}
+
+fn ask(file: &str) -> String {
+    format!("put cn_clip's config of that tower there as {file}")
 }

@@ -72,7 +72,8 @@ impl Family for Siglip {
                 "texts have {head} dimensions (`text_config.projection_size`) and pictures {} \
                  (`vision_config.hidden_size`)",
                 vision["hidden_size"]
-            )));
+            ))
+            .remedy("a model of this layout has no projection of pictures, so that the two are equal"));
         }
         let text = siglip_text_config(text, "text_config", pad)?;
         Ok(json!({

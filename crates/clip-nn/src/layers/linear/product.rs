@@ -15,7 +15,7 @@ use crate::{Compute, Pass};
 pub(super) struct Asked<'a> {
     /// These outputs alone.
     pub(super) rows: Option<Range<i64>>,
-    /// `x` is this many times the layer's input; the matrix makes good for it.
+    /// `x` is this many times the layer's input; the matrix makes up for it.
     pub(super) factor: f64,
     /// Added to the product, in f32.
     pub(super) added: Option<&'a Tensor>,

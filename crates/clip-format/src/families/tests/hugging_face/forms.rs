@@ -160,7 +160,8 @@ fn what_hugging_face_has_and_we_do_not_is_refused_by_name() {
     );
     assert_eq!(
         siglip(json!({"projection_size": 512}), json!({})),
-        "texts have 512 dimensions (`text_config.projection_size`) and pictures 768 (`vision_config.hidden_size`)"
+        "texts have 512 dimensions (`text_config.projection_size`) and pictures 768 (`vision_config.hidden_size`); a model \
+         of this layout has no projection of pictures, so that the two are equal"
     );
     let dual = |vision: Value| {
         let config = json!({"text_config": {"model_type": "bert"}, "vision_config": vision});
