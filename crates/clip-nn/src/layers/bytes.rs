@@ -80,10 +80,10 @@ impl LayerBytes {
         self.smoothing.as_ref().map(|[_, columns]| columns)
     }
 
-    /// Shows an input to who watches.
-    pub(crate) fn see(&self, x: &Tensor, weight: impl FnOnce() -> Tensor) {
+    /// Shows an input to who watches; `x` is `factor` times it.
+    pub(crate) fn see(&self, x: &Tensor, factor: f64, weight: impl FnOnce() -> Tensor) {
         if let Some((watch, name)) = &self.watch {
-            watch.see(name, x, &weight());
+            watch.see(name, &(x / factor), &weight());
         }
     }
 }

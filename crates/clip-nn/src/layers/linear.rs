@@ -116,7 +116,7 @@ impl Linear {
 
     /// `activation(x Wᵀ + bias)` for the layer `next`, in the form that is cheapest for both.
     pub(crate) fn forward_activated(&self, x: &Tensor, activation: Activation, next: &Self, pass: Pass) -> Hidden {
-        self.see(x);
+        self.see(x, 1.0);
         if let Some((factor, post)) = layout::post(activation)
             && next.lays_out(pass)
             && let Some(values) = self.activated(x, (factor, post), next, pass)
@@ -148,12 +148,12 @@ impl Linear {
 
     /// The product, f32, of an input that is seen by who watches.
     fn forward_asked(&self, x: &Tensor, asked: &Asked<'_>, pass: Pass) -> Tensor {
-        self.see(x);
+        self.see(x, asked.factor);
         self.product(x, asked, pass).to_kind(Kind::Float)
     }
 
-    fn see(&self, x: &Tensor) {
-        self.bytes.see(x, || self.weight.matrix());
+    fn see(&self, x: &Tensor, factor: f64) {
+        self.bytes.see(x, factor, || self.weight.matrix());
     }
 }
 
