@@ -7,7 +7,6 @@
 #![allow(clippy::print_stdout, reason = "a bench prints its table")]
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use clip_core::{Id, Result, serde_json::json};
 use clip_nn::tch::{self, Device, Kind, Tensor};
@@ -16,6 +15,7 @@ use clip_nn::{
     TextInput, Tokens, Zoo, unit_rows,
 };
 use clip_train::{Batch, Beside, ObjectiveTables, Objectives, QueueConfig, RingQueue, StepOptions, back_propagate};
+use clipzoo_benches::Clock;
 
 const DIM: i64 = 512;
 const CONCEPTS: u64 = 1_000;
@@ -64,41 +64,13 @@ fn main() -> Result<()> {
 fn seconds(times: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
     let mut least = f64::INFINITY;
     for _ in 0..3 {
-        let clock = Clock::start();
+        let clock = Clock::of_processor();
         for _ in 0..times {
             work()?;
         }
         least = least.min(clock.seconds() / times as f64);
     }
     Ok(least)
-}
-
-/// The time that this thread computed, where the system tells it: others' work beside it then counts less.
-struct Clock {
-    start: Instant,
-    computed: Option<u64>,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self {
-            start: Instant::now(),
-            computed: computed(),
-        }
-    }
-
-    fn seconds(&self) -> f64 {
-        match (self.computed, computed()) {
-            (Some(before), Some(now)) => 1e-9 * (now - before) as f64,
-            _ => self.start.elapsed().as_secs_f64(),
-        }
-    }
-}
-
-/// Nanoseconds that this thread has computed.
-fn computed() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    text.split_whitespace().next()?.parse().ok()
 }
 
 fn features(rows: usize) -> Tensor {

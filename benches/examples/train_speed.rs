@@ -9,7 +9,6 @@
 #![allow(clippy::print_stdout, reason = "what it measures is its output")]
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use clip_core::serde_json::Map;
 use clip_core::{Error, Id, Result, TokenBatch};
@@ -20,6 +19,7 @@ use clip_train::{
     Batch, Beside, LayerDecay, NoDecay, ObjectiveTables, Objectives, Optimizer, OptimizerConfig, StepOptions,
     back_propagate, clip_gradients,
 };
+use clipzoo_benches::{Clock, peak_memory};
 
 /// The rate of every step; small enough for a model of random weights.
 const RATE: f64 = 1e-4;
@@ -94,13 +94,13 @@ fn main() -> Result<()> {
     println!("step 0: loss {loss:.7}");
     let mut best = f64::INFINITY;
     for step in 1..=options.steps {
-        let start = Clock::start();
+        let start = Clock::of_processor();
         let loss = training.step(&batch)?;
         let seconds = start.seconds();
         best = best.min(seconds);
         println!("step {step}: loss {loss:.7}, {seconds:.2} CPU s");
     }
-    println!("peak {:.0} MiB", peak());
+    println!("peak {:.0} MiB", peak_memory());
     println!("{:.3} pairs per CPU second", pairs as f64 / best);
     Ok(())
 }
@@ -206,43 +206,4 @@ fn of(pairs: usize) -> Batch {
         weights: vec![1.0; pairs],
         ..Batch::default()
     }
-}
-
-/// Processor time of this process where the system tells it, else the time on the clock.
-struct Clock {
-    start: Instant,
-    computed: Option<f64>,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self {
-            start: Instant::now(),
-            computed: computed(),
-        }
-    }
-
-    fn seconds(&self) -> f64 {
-        match (self.computed, computed()) {
-            (Some(before), Some(now)) => now - before,
-            _ => self.start.elapsed().as_secs_f64(),
-        }
-    }
-}
-
-/// Seconds that this process has computed, user and system together; Linux counts hundredths.
-fn computed() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
-    let (_, fields) = text.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<f64>().ok();
-    Some((ticks()? + ticks()?) / 100.0)
-}
-
-/// The most memory that this process held, MiB.
-fn peak() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.map_or(f64::NAN, |kib| kib / 1024.0)
 }

@@ -4,7 +4,7 @@
 //! A round is what `predict` does with a batch of prepared rows: tensors made, towers run, unit rows copied out. BATCH is a
 //! safetensors file with `pixels` `[pairs, 3, height, width]` and `ids` `[pairs, context]`, padded with 0; its rows are taken
 //! again and again up to `--rows`. Two rounds go before those that count. The last line is the speed of the best round: rows
-//! by seconds of processor time (on the clock where the system does not tell them, or with several threads). The line before
+//! by seconds of processor time, or on the clock with several threads. The line before
 //! says what share that is of the machine's packed product in the same type, measured in the same run. For int8 a model
 //! without a calibration is calibrated first, on the batch itself. `--output` gets the features, safetensors.
 #![allow(clippy::print_stdout, reason = "what it measures is its output")]
@@ -12,7 +12,6 @@
 mod peak;
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use clip_core::{Embedder, Embeddings, Error, FeatureRows, PixelBatch, Result, TokenBatch};
 use clip_data::{SinkOptions, open_sink};
@@ -20,6 +19,7 @@ use clip_format::{Checkpoint, Families};
 use clip_models::{CALIBRATION_FILE, KeptCalibration, LEAST_COSINE, OpenOptions, Sample};
 use clip_nn::tch::{self, Tensor};
 use clip_nn::{Compute, Pipeline, Zoo};
+use clipzoo_benches::{Clock, peak_memory};
 
 struct Options {
     model: PathBuf,
@@ -86,7 +86,7 @@ fn main() -> Result<()> {
     let batch = Rows::read(&options, options.images)?;
     let mut best = f64::INFINITY;
     for round in 0..options.rounds + 2 {
-        let start = Clock::start(options.threads);
+        let start = Clock::of_threads(options.threads);
         let features = batch.encode(&pipeline)?;
         let seconds = start.seconds();
         if round >= 2 {
@@ -96,7 +96,7 @@ fn main() -> Result<()> {
             write(&features, options.images, output)?;
         }
     }
-    println!("at most {:.0} MiB were held", memory());
+    println!("at most {:.0} MiB were held", peak_memory());
     let config = Checkpoint::open(&options.model, &families)?.config().clone();
     let lengths = batch.lengths(peak::picture_tokens(&config));
     if let Some(operations) = peak::operations(&config, options.images, &lengths) {
@@ -187,41 +187,4 @@ impl Rows {
             Self::Texts(tokens) => pipeline.embed_tokens(tokens),
         }
     }
-}
-
-/// Processor time of this process where the system tells it and one thread computes, else the time on the clock.
-struct Clock {
-    start: Instant,
-    computed: Option<f64>,
-}
-
-impl Clock {
-    fn start(threads: i32) -> Self {
-        Self {
-            start: Instant::now(),
-            computed: computed().filter(|_| threads == 1),
-        }
-    }
-
-    fn seconds(&self) -> f64 {
-        match (self.computed, computed()) {
-            (Some(before), Some(now)) => now - before,
-            _ => self.start.elapsed().as_secs_f64(),
-        }
-    }
-}
-
-/// Seconds that this thread has computed; Linux counts nanoseconds here.
-fn computed() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    let nanoseconds: f64 = text.split_whitespace().next()?.parse().ok()?;
-    Some(nanoseconds / 1e9)
-}
-
-/// The most memory that this process held, MiB.
-fn memory() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.map_or(f64::NAN, |kib| kib / 1024.0)
 }

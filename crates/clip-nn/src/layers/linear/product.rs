@@ -70,9 +70,11 @@ impl Linear {
 
     /// The product of an input that is bytes already, f32; `None` where libtorch does not give it.
     pub(super) fn product_of_bytes(&self, bytes: &Bytes, asked: &Asked<'_>) -> Option<Tensor> {
-        let multiply = |matrix: &QuantisedMatrix| matrix.multiply(bytes, Post::None, Kind::Float);
-        let y = self.quantised(asked.rows.clone(), asked.factors(), multiply)?;
-        Some(asked.add(y))
+        let (rows, factors) = (asked.rows.clone(), asked.factors());
+        self.quantised(rows, factors, |matrix| match asked.added {
+            Some(added) => matrix.multiply_add(bytes, added),
+            None => matrix.multiply(bytes, Post::None, Kind::Float),
+        })
     }
 
     /// `factor` times the activations, made with the product, in the form that the layer `next` takes; `None` where no
