@@ -1,13 +1,15 @@
-"""Writes four tiny models to tests/fixtures/models, in layouts that come without the helpers of their libraries:
+"""Writes five tiny models to tests/fixtures/models, in layouts that come without the helpers of their libraries:
 
     openai_jit_tiny/ViT-tiny.pt            an archive as OpenAI releases them: traced, partly in half precision, three facts
                                            among its tensors, no config
     open_clip_custom_text_tiny/epoch_2.pt  a training checkpoint of a CustomTextCLIP of OpenCLIP, with its optimiser
     easynlp_open_clip_rn_tiny/             EasyNLP's two flat layouts with a ResNet as picture tower, in half precision
     easynlp_chinese_clip_rn_tiny/
+    open_clip_siglip_tiny/                 SigLIP as OpenCLIP has it, with a picture tower of timm; that has no tower so small,
+                                           so there is no config of theirs, only the sizes in our own canonical.json
 
     python3 -m venv venv && venv/bin/pip install torch==2.13.0 open_clip_torch==3.3.0 safetensors
-    venv/bin/pip install --no-deps cn_clip==1.6.0 lmdb six && venv/bin/python xtask/parity/layouts.py
+    venv/bin/pip install --no-deps cn_clip==1.6.0 lmdb six && venv/bin/python -P xtask/parity/layouts.py
 
 Weights, biases, norms, statistics and counts are random. io.safetensors holds inputs and the outputs of the reference in
 single precision; for the first of EasyNLP's, gradients of InfoNCE too, under the names this project gives the tensors.
@@ -22,6 +24,7 @@ import torch.nn.functional as F
 from cn_clip.clip.model import CLIP as ChineseCLIP
 from open_clip.model import CLIP, CustomTextCLIP, convert_weights_to_fp16
 from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
 
 MODELS = pathlib.Path(__file__).resolve().parents[2] / "tests/fixtures/models"
 ROWS = 5
@@ -38,6 +41,8 @@ def randomise(model):
     for name, tensor in model.state_dict().items():
         if name.endswith("num_batches_tracked"):
             tensor.fill_(int(torch.randint(1, 5000, ())))
+        elif not tensor.is_floating_point():
+            continue  # Positions, which are what they are.
         elif name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5)
         elif name.endswith("logit_scale"):
@@ -46,7 +51,7 @@ def randomise(model):
             tensor.uniform_(0.6, 1.4)
         elif tensor.dim() <= 1:
             tensor.normal_(0, 0.1)
-        elif "embedding" in name:
+        elif "embedding" in name and tensor.dim() == 2:
             tensor.normal_(0, 0.5)
         else:
             fan = tensor[0].numel() if tensor.dim() > 2 or "weight" in name else tensor.shape[0]
@@ -70,10 +75,14 @@ def chinese_titles(vocabulary, context):
     return ids
 
 
+def pictures(side):
+    """Pixels of colours that change slowly, or a convolutional tower sees the same in every picture."""
+    return 2 * F.interpolate(torch.randn(ROWS, 3, 4, 4), (side, side), mode="bilinear") + torch.randn(ROWS, 3, side, side) / 3
+
+
 def outputs(model, side, ids, gradients=()):
     """Inputs and outputs, and the gradients of InfoNCE of some parameters: pairs of its name and ours."""
-    # Colours that change slowly, or a convolutional tower sees the same in every picture.
-    pixels = 2 * F.interpolate(torch.randn(ROWS, 3, 4, 4), (side, side), mode="bilinear") + torch.randn(ROWS, 3, side, side) / 3
+    pixels = pictures(side)
     images, texts = model.encode_image(pixels), model.encode_text(ids)
     unit_images, unit_texts = F.normalize(images, dim=-1), F.normalize(texts, dim=-1)
     scale = model.logit_scale.exp()
@@ -202,8 +211,45 @@ def easynlp_chinese_clip():
         save_file(outputs(model, 32, chinese_titles(70, 15)), path / "io.safetensors")
 
 
+def open_clip_siglip():
+    path = folder("open_clip_siglip_tiny")
+    # The name makes a whole tower of timm's, which gives way to a small one of its kind.
+    vision = {"image_size": 32, "timm_model_name": "vit_base_patch16_siglip_224", "timm_pool": "map", "timm_proj": "none"}
+    text = {
+        "context_length": 11, "vocab_size": 80, "width": 24, "heads": 2, "layers": 2, "no_causal_mask": True, "proj_bias": True,
+        "pool_type": "last", "norm_kwargs": {"eps": 1e-6},
+    }
+    model = CustomTextCLIP(32, vision, text, init_logit_bias=-10).eval()
+    model.visual.trunk = VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, mlp_ratio=1.5, class_token=False, global_pool="map", num_classes=0
+    ).eval()
+    randomise(model)
+    model.logit_bias.data.fill_(-3.1)
+    ids = chinese_titles(80, 11)
+    ids[ids == 0] = 1
+    with torch.no_grad():
+        io = outputs(model, 32, ids)
+        io["logits_per_image"] += model.logit_bias
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path / "open_clip_model.safetensors")
+    save_file(io, path / "io.safetensors")
+    canonical = {
+        "embed_dim": 32, "logit_bias": True, "probability": "sigmoid", "context_length": 11,
+        "image_projection": {"type": "none"}, "text_projection": {"type": "linear", "bias": True},
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "image_size": 32, "patch_size": 8, "hidden_act": "gelu", "layer_norm_eps": 1e-6,
+        },
+        "text_config": {
+            "model_type": "siglip_text_model", "hidden_size": 24, "intermediate_size": 96, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "vocab_size": 80, "max_position_embeddings": 11, "hidden_act": "gelu", "layer_norm_eps": 1e-6,
+            "pad_token_id": 1,
+        },
+    }
+    (path / "canonical.json").write_text(json.dumps(canonical, indent=1) + "\n")
+
+
 if __name__ == "__main__":
     torch.manual_seed(20260)
     torch.set_num_threads(1)
-    for write in (openai_archive, open_clip_checkpoint, easynlp_open_clip, easynlp_chinese_clip):
+    for write in (openai_archive, open_clip_checkpoint, easynlp_open_clip, easynlp_chinese_clip, open_clip_siglip):
         write()

@@ -54,7 +54,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let folder = workspace.target().join("bench");
     let places = Places {
         workspace,
-        python: prepare::python(workspace, &folder)?,
+        python: prepare::PEERS.python(workspace, &folder)?,
         folder,
         threads: options.threads,
     };

@@ -14,8 +14,10 @@ mod checksum;
 mod demo;
 mod fetch;
 mod graph;
+mod parity;
 mod prerequisites;
 mod process;
+mod python;
 mod setup;
 mod stage;
 mod steps;
@@ -62,6 +64,13 @@ enum Task {
     /// Sets up a Python environment of its own (torch, open_clip, Pillow: several GB) in target/bench; with
     /// CLIPZOO_BENCH_VENV=DIR yours is used. Tables go to target/bench/NAME.md. Example: cargo xtask bench cold-start
     Bench(bench::Options),
+    /// Compare whole models with the Python peers that their layouts belong to, and let these load what we write.
+    ///
+    /// Models of full size with random weights, written by open_clip, cn_clip and transformers, are opened here, rewritten in
+    /// every layout that can hold them and loaded strictly by the peer of that layout; so are the stored small ones. Sets up
+    /// a Python environment of its own (several GB) in target/parity; with CLIPZOO_PARITY_VENV=DIR yours is used.
+    /// Example: cargo xtask parity ViT-B-32
+    Parity(parity::Options),
     /// Test everything that can be tested here; name what was skipped for want of a tool.
     ///
     /// Example: cargo xtask test --only clippy
@@ -83,6 +92,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(&workspace),
         Task::Ablation(options) => ablation::run(&workspace, &options),
         Task::Bench(options) => bench::run(&workspace, &options),
+        Task::Parity(options) => parity::run(&workspace, &options),
         Task::Test(options) => test::run(&workspace, &options),
         Task::Tidy => tidy::run(&workspace),
         Task::Graph => graph::run(&workspace),

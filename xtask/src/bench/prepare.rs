@@ -1,6 +1,5 @@
 //! The Python peers and the files that the benches read.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,26 +9,29 @@ use anyhow::{Context, Result};
 use super::Places;
 use super::name::{Name, Program};
 use crate::process;
+use crate::python::Environment;
 use crate::steps::{Step, Work};
-use crate::workspace::{Workspace, write_whole};
 
 /// What the peers need, pinned: a figure of another version is another figure.
-const PINNED: [&str; 11] = [
-    "torch==2.13.0",
-    "torchvision==0.28.0",
-    "open_clip_torch==3.3.0",
-    "transformers==5.23.0",
-    "pillow==13.0.0",
-    "numpy",
-    "safetensors",
-    "six",
-    "onnx==1.23.2",
-    "onnxruntime==1.32.0",
-    "onnxscript==0.7.2",
-];
-
-/// Its training code asks for a release of lmdb that no longer builds; its models need nothing of it.
-const WITHOUT_DEPENDENCIES: &str = "cn_clip==1.6.0";
+pub(super) const PEERS: Environment = Environment {
+    variable: "CLIPZOO_BENCH_VENV",
+    packages: &[
+        "torch==2.13.0",
+        "torchvision==0.28.0",
+        "open_clip_torch==3.3.0",
+        "transformers==5.23.0",
+        "pillow==13.0.0",
+        "numpy",
+        "safetensors",
+        "six",
+        "onnx==1.23.2",
+        "onnxruntime==1.32.0",
+        "onnxscript==0.7.2",
+    ],
+    // Its training code asks for a release of lmdb that no longer builds; its models need nothing of it.
+    alone: &["cn_clip==1.6.0"],
+    imports: "open_clip, cn_clip, transformers, onnxruntime, torchvision, PIL",
+};
 
 /// Its wheel holds the photographs. It is only unpacked, so its own dependencies are not fetched.
 const PHOTOGRAPHS: &str = "scikit-image==0.26.0";
@@ -45,44 +47,6 @@ const TITLES: &str = "20000";
 
 /// Pairs of a training batch.
 const TRAINED: &str = "16";
-
-/// The interpreter of the peers: of the user's environment, or of one that is made here.
-pub(super) fn python(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
-    let own = env::var_os("CLIPZOO_BENCH_VENV").filter(|path| !path.is_empty());
-    if let Some(own) = own {
-        let python = env::current_dir()?.join(own).join("bin/python");
-        let script =
-            "import open_clip, cn_clip, transformers, onnxruntime, torchvision, PIL; print(open_clip.__version__)";
-        let shown = python.display().to_string();
-        process::probe(&shown, &["-c", script]).with_context(|| {
-            format!(
-                "CLIPZOO_BENCH_VENV is set and {shown} cannot import the peers: it needs {}",
-                [&PINNED[..], &[WITHOUT_DEPENDENCIES]].concat().join(" ")
-            )
-        })?;
-        return Ok(python);
-    }
-    let (venv, stamp) = (folder.join("venv"), folder.join("venv.packages"));
-    let python = venv.join("bin/python");
-    let pins = [&PINNED[..], &[WITHOUT_DEPENDENCIES]].concat().join("\n");
-    if fs::read_to_string(&stamp).is_ok_and(|text| text == pins) && python.exists() {
-        return Ok(python);
-    }
-    println!("setting up the Python peers in {} (several GB)", workspace.shown(&venv));
-    process::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
-    process::run(
-        Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet"])
-            .args(PINNED),
-    )?;
-    process::run(
-        Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--no-deps"])
-            .arg(WITHOUT_DEPENDENCIES),
-    )?;
-    write_whole(&stamp, pins)?;
-    Ok(python)
-}
 
 impl Places<'_> {
     /// What must be there before the benches of these names.
