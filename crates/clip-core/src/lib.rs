@@ -41,7 +41,7 @@ pub use observe::{Event, Metric, Observer};
 pub use order::{BatchBy, InOrder, Order, Shuffle, Shuffled, UniqueBy};
 pub use pair::{Concept, ConceptSource, Origin, Pair, PairSource, PairStream, PairTable, Plan, Position};
 pub use registry::Registry;
-pub use text::{TokenBatch, Tokenizer, Vocabulary};
+pub use text::{TokenBatch, Tokenizer, Truncation, Vocabulary};
 pub use worker::{EmbedWorker, WorkerOptions};
 
 pub use schemars;

@@ -1,5 +1,7 @@
 //! Texts as the model sees them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::Result;
 
 /// Turns texts into token ids. Implementers write three methods; callers are pipelines and loaders.
@@ -13,6 +15,19 @@ pub trait Tokenizer: Send + Sync {
 
     /// What the ids mean.
     fn vocabulary(&self) -> Vocabulary;
+}
+
+/// What becomes of a text of more ids than the context has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Truncation {
+    /// Its last ids give way, and the end token stays.
+    #[default]
+    #[serde(rename = "keep-end")]
+    KeepEnd,
+    /// As EasyNLP does to byte pairs: the end token is cut off with the rest. A CLIP then pools the largest id that is left,
+    /// mostly the start token, which has seen nothing of the text. For numbers that were made so, and nothing else.
+    #[serde(rename = "easynlp")]
+    EasyNlp,
 }
 
 /// What a tokenizer's ids mean.

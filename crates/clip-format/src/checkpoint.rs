@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clip_core::{Error, ImageTransform, Result, Tokenizer};
+use clip_core::{Error, ImageTransform, Result, Tokenizer, Truncation};
 use clip_data::{ClipTransform, TransformConfig};
 use serde_json::{Map, Value};
 
@@ -28,6 +28,15 @@ pub struct Checkpoint {
     config: Value,
     file: WeightsFile,
     weights: Arc<Remapped<Arc<dyn Weights>>>,
+}
+
+/// How texts are cut to tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TextOptions {
+    /// The most ids of a text, special tokens included; `None`: the config's number.
+    pub context_length: Option<usize>,
+    /// What becomes of a text of more. EasyNLP's is that of its byte pairs: it cuts word pieces as everybody does.
+    pub truncation: Truncation,
 }
 
 /// What a file of a checkpoint is for.
@@ -154,6 +163,14 @@ impl Checkpoint {
     /// The tokenizer, its texts cut at `context_length` ids or at the config's own; an error if the vocabulary does not
     /// fit the weights.
     pub fn tokenizer(&self, context_length: Option<usize>) -> Result<Arc<dyn Tokenizer>> {
+        self.tokenizer_with(TextOptions {
+            context_length,
+            ..TextOptions::default()
+        })
+    }
+
+    /// The tokenizer that cuts texts as told; an error if the vocabulary does not fit the weights.
+    pub fn tokenizer_with(&self, options: TextOptions) -> Result<Arc<dyn Tokenizer>> {
         let text = self.config.get("text_config").filter(|text| text.is_object());
         let text = text.ok_or_else(|| Error::invalid("the model has no text tower").file(&self.directory))?;
         let number = |value: Option<&Value>| {
@@ -162,7 +179,8 @@ impl Checkpoint {
                 .and_then(|value| usize::try_from(value).ok())
         };
         let positions = text_positions(text);
-        let context = context_length
+        let context = options
+            .context_length
             .or_else(|| number(self.config.get("context_length")))
             .or(positions)
             .unwrap_or(77);
@@ -177,7 +195,8 @@ impl Checkpoint {
         }
         let rows = self.embedding_rows().or_else(|| number(text.get("vocab_size")));
         let rows = rows.ok_or_else(|| Error::invalid("the text tower does not say how many tokens it knows"))?;
-        vocabulary::tokenizer(&self.directory, &self.config, context, rows).map_err(|error| error.file(&self.directory))
+        vocabulary::tokenizer(&self.directory, &self.config, (context, options.truncation), rows)
+            .map_err(|error| error.file(&self.directory))
     }
 
     /// What the transform does.

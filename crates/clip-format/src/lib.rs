@@ -48,7 +48,7 @@ mod weights;
 pub use clip_core;
 pub use clip_data;
 
-pub use checkpoint::{Checkpoint, CheckpointFile, Role};
+pub use checkpoint::{Checkpoint, CheckpointFile, Role, TextOptions};
 pub use convert::{Converted, convert};
 pub use families::{Evidence, Families, Family, Layout, VocabularyForm};
 pub use mapping::{AsWeights, Mapping, Remapped, Row};

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clip_core::{Error, Result, Tokenizer};
+use clip_core::{Error, Result, Tokenizer, Truncation};
 use clip_tokenizers::{
     BpeOptions, ChineseWordPiece, Cleaning, ClipBpe, Flavour, JsonTokenizer, VocabularyContents, VocabularyKind,
     WordPieceOptions,
@@ -126,8 +126,15 @@ fn bundled(config: &Value) -> Result<Option<VocabularyContents>> {
 pub(crate) fn describe(directory: &Path, config: &Value) -> Result<String> {
     Ok(match Rule::of(config)? {
         Rule::Bpe(Cleaning::HuggingFace) => "byte pairs, cleaned as Hugging Face does".to_owned(),
+        Rule::Bpe(Cleaning::Canonical) => "byte pairs, cleaned as OpenCLIP does for SigLIP".to_owned(),
         Rule::Bpe(_) => "byte pairs, cleaned as OpenCLIP does".to_owned(),
         Rule::WordPiece { flavour, lower_case } => {
+            let unseen = config.pointer("/tokenizer/pad_is_unseen") == Some(&Value::Bool(true));
+            let pad = if unseen {
+                ", nothing looks at a literal pad token"
+            } else {
+                ""
+            };
             let whose = if flavour == Flavour::ChineseClip {
                 "Chinese-CLIP's"
             } else {
@@ -138,12 +145,13 @@ pub(crate) fn describe(directory: &Path, config: &Value) -> Result<String> {
             } else {
                 "case kept"
             };
-            format!("word pieces by {whose} rules, {case}")
+            format!("word pieces by {whose} rules, {case}{pad}")
         }
         Rule::HuggingFace { name: Some(name), .. } => format!("the tokenizer `{name}`"),
         Rule::HuggingFace { cleaning, .. } => {
             let cleaned = match cleaning {
                 Cleaning::HuggingFace => "",
+                Cleaning::Canonical => ", after OpenCLIP's cleaning for SigLIP",
                 _ => ", after OpenCLIP's cleaning",
             };
             format!("what the tokenizer's own file says{cleaned}")
@@ -172,6 +180,7 @@ impl Rule {
         match (text("type"), text("cleaning"), text("flavour")) {
             (Some("clip_bpe"), None | Some("open_clip"), _) => Ok(Self::Bpe(Cleaning::OpenClip)),
             (Some("clip_bpe"), Some("hugging_face"), _) => Ok(Self::Bpe(Cleaning::HuggingFace)),
+            (Some("clip_bpe"), Some("canonical"), _) => Ok(Self::Bpe(Cleaning::Canonical)),
             (Some("word_piece"), _, flavour @ (None | Some("bert" | "chinese_clip"))) => {
                 let flavour = if flavour == Some("chinese_clip") {
                     Flavour::ChineseClip
@@ -181,12 +190,13 @@ impl Rule {
                 let lower_case = tokenizer.get("lower_case").and_then(Value::as_bool).unwrap_or(true);
                 Ok(Self::WordPiece { flavour, lower_case })
             }
-            (Some("hugging_face"), cleaning @ (None | Some("open_clip" | "hugging_face")), _) => {
+            (Some("hugging_face"), cleaning @ (None | Some("open_clip" | "hugging_face" | "canonical")), _) => {
                 Ok(Self::HuggingFace {
                     name: text("name").map(str::to_owned),
                     // OpenCLIP cleans what it hands to such a tokenizer.
                     cleaning: match cleaning {
                         Some("hugging_face") => Cleaning::HuggingFace,
+                        Some("canonical") => Cleaning::Canonical,
                         _ => Cleaning::OpenClip,
                     },
                 })
@@ -204,7 +214,7 @@ impl Rule {
 pub(crate) fn tokenizer(
     directory: &Path,
     config: &Value,
-    context_length: usize,
+    (context_length, truncation): (usize, Truncation),
     rows: usize,
 ) -> Result<Arc<dyn Tokenizer>> {
     let file = VOCABULARIES
@@ -217,6 +227,7 @@ pub(crate) fn tokenizer(
             BpeOptions {
                 context_length,
                 cleaning,
+                truncation,
             },
         )?,
         (Rule::WordPiece { flavour, lower_case }, file) => {
@@ -229,6 +240,11 @@ pub(crate) fn tokenizer(
                     lower_case,
                 },
             )?
+        }
+        (Rule::HuggingFace { .. }, _) if truncation != Truncation::KeepEnd => {
+            return Err(
+                Error::invalid("EasyNLP has no models with this kind of tokenizer").remedy("leave --truncation out")
+            );
         }
         (Rule::HuggingFace { name, cleaning }, _) => {
             let (tokenizer, file) = hugging_face(directory, name.as_deref(), cleaning, context_length)?;
@@ -251,11 +267,12 @@ fn hugging_face(
     let json = directory.join("tokenizer.json");
     if json.is_file() {
         let tokenizer: Arc<dyn Tokenizer> = match cleaning {
-            Cleaning::OpenClip => Arc::new(ClipBpe::open(
+            Cleaning::OpenClip | Cleaning::Canonical => Arc::new(ClipBpe::open(
                 &json,
                 BpeOptions {
                     context_length,
                     cleaning,
+                    ..BpeOptions::default()
                 },
             )?),
             _ => Arc::new(JsonTokenizer::open(&json, context_length)?),

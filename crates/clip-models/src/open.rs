@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use clip_format::{Checkpoint, Families, pair_towers};
-use clip_nn::clip_core::{Error, Result};
+use clip_format::{Checkpoint, Families, TextOptions, pair_towers};
+use clip_nn::clip_core::{Error, Result, Truncation};
 use clip_nn::layers::ProjectionConfig;
 use clip_nn::tch::Device;
 use clip_nn::{Compute, DualEncoder, Fresh, InputWatch, Int8, ParamOptions, Params, Pipeline, Zoo};
@@ -24,6 +24,8 @@ pub struct OpenOptions {
     pub compute: Option<Compute>,
     /// Texts are cut at this many tokens; `None`: the config's number.
     pub context_length: Option<usize>,
+    /// What becomes of a text of more.
+    pub truncation: Truncation,
 }
 
 impl Default for OpenOptions {
@@ -32,6 +34,7 @@ impl Default for OpenOptions {
             device: Device::Cpu,
             compute: Some(Compute::F32),
             context_length: None,
+            truncation: Truncation::default(),
         }
     }
 }
@@ -116,7 +119,8 @@ pub(crate) fn open_with(
     options: &OpenOptions,
     opened: Opened,
 ) -> Result<Pipeline> {
-    let preparation = CheckpointPreparation::of(checkpoint.clone(), options.context_length);
+    let preparation =
+        CheckpointPreparation::of(checkpoint.clone(), options.context_length).with_truncation(options.truncation);
     let params = ParamOptions {
         device: options.device,
         int8: opened.int8,
@@ -195,7 +199,7 @@ pub fn join(
     let preparation = CheckpointPreparation {
         image,
         text,
-        context_length: join.context_length,
+        options: cut_at(join.context_length),
     };
     let writer = CheckpointWriter::new(families, NATIVE, config, preparation.clone())?;
     Ok(Loaded {
@@ -203,6 +207,13 @@ pub fn join(
         preparation,
         writer,
     })
+}
+
+fn cut_at(context_length: Option<usize>) -> TextOptions {
+    TextOptions {
+        context_length,
+        ..TextOptions::default()
+    }
 }
 
 /// The project's own layout.

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use clip_format::Checkpoint;
+use clip_format::{Checkpoint, TextOptions};
 use clip_nn::Preparation;
-use clip_nn::clip_core::{Error, ImageTransform, Result, Tokenizer};
+use clip_nn::clip_core::{Error, ImageTransform, Result, Tokenizer, Truncation};
 
 /// Tokenizer and transform of a checkpoint, or of the two that were joined; each resolved when it is asked for.
 #[derive(Debug, Clone)]
 pub struct CheckpointPreparation {
     pub(crate) image: Arc<Checkpoint>,
     pub(crate) text: Arc<Checkpoint>,
-    pub(crate) context_length: Option<usize>,
+    pub(crate) options: TextOptions,
 }
 
 impl CheckpointPreparation {
@@ -20,8 +20,17 @@ impl CheckpointPreparation {
         Self {
             image: checkpoint.clone(),
             text: checkpoint,
-            context_length,
+            options: TextOptions {
+                context_length,
+                ..TextOptions::default()
+            },
         }
+    }
+
+    /// The same, and texts that are too long become what is told.
+    pub fn with_truncation(mut self, truncation: Truncation) -> Self {
+        self.options.truncation = truncation;
+        self
     }
 
     /// The checkpoint that the image tower is from.
@@ -44,7 +53,7 @@ impl Preparation for CheckpointPreparation {
     }
 
     fn tokenizer(&self) -> Result<Arc<dyn Tokenizer>> {
-        self.text.tokenizer(self.context_length)
+        self.text.tokenizer_with(self.options)
     }
 
     fn transform(&self) -> Result<Arc<dyn ImageTransform>> {

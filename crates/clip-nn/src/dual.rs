@@ -27,6 +27,16 @@ struct DualConfig {
     context_length: Option<i64>,
     vision_config: Value,
     text_config: Value,
+    #[serde(default)]
+    tokenizer: PadConfig,
+}
+
+/// What of the tokenizer's table concerns the tower.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct PadConfig {
+    /// Whether the pad token's id is masked wherever it stands, in the middle of a text as well.
+    pad_is_unseen: bool,
 }
 
 fn initial_scale() -> f64 {
@@ -79,6 +89,7 @@ pub struct DualEncoder {
     dim: i64,
     context_length: i64,
     probability: Probability,
+    pad_is_unseen: bool,
 }
 
 /// Rows of unit length, `[batch, dim]`; in the graph.
@@ -88,6 +99,14 @@ pub fn unit_rows(raw: &Tensor) -> Tensor {
         .sum_dim_intlist(-1, true, Kind::Float)
         .sqrt()
         .clamp_min(1e-12)
+}
+
+/// The same tokens, of which none is looked at that has the id of padding.
+fn without_padding(tokens: &Tokens, pad: i64) -> Tokens {
+    Tokens {
+        ids: tokens.ids.shallow_clone(),
+        mask: tokens.mask.logical_and(&tokens.ids.ne(pad)),
+    }
 }
 
 impl DualEncoder {
@@ -116,6 +135,7 @@ impl DualEncoder {
                 .then(|| params.tensor("logit_bias", &[], Role::Scale, Init::Constant(-10.0)));
             let context_length = fields.context_length.unwrap_or(i64::MAX).min(text.context_length());
             let (config, probability) = (config.clone(), fields.probability);
+            let pad_is_unseen = fields.tokenizer.pad_is_unseen;
             let parameters = params.finish()?;
             Ok(Self {
                 image,
@@ -129,6 +149,7 @@ impl DualEncoder {
                 dim,
                 context_length,
                 probability,
+                pad_is_unseen,
             })
         })??;
         Ok(model)
@@ -167,7 +188,11 @@ impl DualEncoder {
         door(|| {
             let (pooled, tokens) = match input {
                 TextInput::Tokens(tokens) => {
-                    let output = self.text.forward(tokens, pass);
+                    let output = if self.pad_is_unseen {
+                        self.text.forward(&without_padding(tokens, self.text.pad_id()), pass)
+                    } else {
+                        self.text.forward(tokens, pass)
+                    };
                     (output.pooled, output.tokens)
                 }
                 TextInput::Pooled(pooled) => (pooled.shallow_clone(), None),

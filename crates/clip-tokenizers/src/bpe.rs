@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use clip_core::{Error, Result, TokenBatch, Tokenizer, Vocabulary};
+use clip_core::{Error, Result, TokenBatch, Tokenizer, Truncation, Vocabulary};
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -10,7 +10,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, Model, SplitDelimiterBehavior, Tokenizer as HfTokenizer};
 
-use crate::clean::clean;
+use crate::clean::{canonical, clean};
 use crate::merges::{MOST_LINES, Merges, byte_characters};
 use crate::pipeline::{Frame, Pipeline};
 use crate::vocabulary_file::{VocabularyKind, first_lines, read, text};
@@ -34,6 +34,8 @@ pub enum Cleaning {
     OpenClip,
     /// As Hugging Face's `CLIPTokenizer` does: NFC, whitespace, lower case.
     HuggingFace,
+    /// As OpenCLIP does for SigLIP (`canonicalize`): its repairs and HTML references, then no ASCII punctuation, lower case.
+    Canonical,
 }
 
 /// How a [`ClipBpe`] encodes.
@@ -43,6 +45,8 @@ pub struct BpeOptions {
     pub context_length: usize,
     /// What is done to a text first.
     pub cleaning: Cleaning,
+    /// What becomes of a text that is too long.
+    pub truncation: Truncation,
 }
 
 impl Default for BpeOptions {
@@ -50,13 +54,14 @@ impl Default for BpeOptions {
         Self {
             context_length: 77,
             cleaning: Cleaning::default(),
+            truncation: Truncation::default(),
         }
     }
 }
 
 /// CLIP's tokenizer: byte-pair encoding between a start and an end token.
 ///
-/// A text that is too long keeps its first ids and its end token. Encoding takes `&self`, is the same on every thread, and
+/// A text that is too long keeps its first ids and its end token, unless [`Truncation`] says otherwise. Encoding takes `&self`, is the same on every thread, and
 /// starts no threads.
 ///
 /// ```
@@ -70,6 +75,8 @@ impl Default for BpeOptions {
 /// ```
 pub struct ClipBpe {
     body: Body,
+    cleaning: Cleaning,
+    truncation: Truncation,
     context_length: usize,
     /// How many ids of a text fit between the special tokens.
     room: usize,
@@ -83,8 +90,8 @@ enum Body {
         characters: Box<[char; 256]>,
         frame: Frame,
     },
-    /// Hugging Face's way, or a `tokenizer.json`; texts are cleaned before it if asked for.
-    Pipeline { pipeline: Box<Pipeline>, clean_first: bool },
+    /// Hugging Face's way, which cleans by itself, or a `tokenizer.json`.
+    Pipeline(Box<Pipeline>),
 }
 
 impl ClipBpe {
@@ -116,7 +123,7 @@ impl ClipBpe {
             VocabularyKind::GzipMerges | VocabularyKind::Merges => Self::of_merges(&text(bytes)?, options),
             VocabularyKind::TokenizerJson => {
                 let pipeline = Pipeline::read(&text(bytes)?, &[HF_SPECIAL, [START, END]])?;
-                Self::of_pipeline(pipeline, options.cleaning == Cleaning::OpenClip, options)
+                Self::of_pipeline(pipeline, options)
             }
             VocabularyKind::WordPiece => Err(Error::invalid(
                 "a WordPiece vocabulary, where byte-pair merges are needed",
@@ -127,7 +134,7 @@ impl ClipBpe {
 
     fn of_merges(text: &str, options: &BpeOptions) -> Result<Self> {
         match options.cleaning {
-            Cleaning::OpenClip => {
+            Cleaning::OpenClip | Cleaning::Canonical => {
                 let Merges { model, start, end } = Merges::read(text, [START, END])?;
                 let frame = Frame {
                     before: vec![start],
@@ -144,12 +151,7 @@ impl ClipBpe {
                     characters: Box::new(byte_characters()),
                     frame,
                 };
-                Ok(Self {
-                    body,
-                    context_length: options.context_length,
-                    room,
-                    vocabulary,
-                })
+                Ok(Self::of_body(body, room, vocabulary, options))
             }
             Cleaning::HuggingFace => {
                 let Merges { model, start, end } = Merges::read(text, HF_SPECIAL)?;
@@ -158,24 +160,42 @@ impl ClipBpe {
                     before: vec![start],
                     after: vec![end],
                 };
-                Self::of_pipeline(Pipeline::new(tokenizer, frame, end as usize + 1), false, options)
+                Self::of_pipeline(Pipeline::new(tokenizer, frame, end as usize + 1), options)
             }
         }
     }
 
-    fn of_pipeline(pipeline: Pipeline, clean_first: bool, options: &BpeOptions) -> Result<Self> {
+    fn of_pipeline(pipeline: Pipeline, options: &BpeOptions) -> Result<Self> {
         let room = pipeline.frame().room(options.context_length)?;
         let vocabulary = pipeline.vocabulary();
-        let body = Body::Pipeline {
-            pipeline: Box::new(pipeline),
-            clean_first,
-        };
-        Ok(Self {
+        Ok(Self::of_body(
+            Body::Pipeline(Box::new(pipeline)),
+            room,
+            vocabulary,
+            options,
+        ))
+    }
+
+    fn of_body(body: Body, room: usize, vocabulary: Vocabulary, options: &BpeOptions) -> Self {
+        Self {
             body,
+            cleaning: options.cleaning,
+            truncation: options.truncation,
             context_length: options.context_length,
             room,
             vocabulary,
-        })
+        }
+    }
+
+    /// The framed ids of a text, no more than the context has.
+    fn write(&self, frame: &Frame, ids: &[u32], row: &mut Vec<u32>) {
+        match self.truncation {
+            Truncation::KeepEnd => frame.write(ids, self.room, row),
+            Truncation::EasyNlp => {
+                frame.write(ids, ids.len(), row);
+                row.truncate(self.context_length);
+            }
+        }
     }
 }
 
@@ -191,16 +211,21 @@ impl Tokenizer for ClipBpe {
                     characters,
                     frame,
                 } => {
-                    let ids = word_ids(model, characters, &clean(text).to_lowercase(), frame, self.room)?;
-                    frame.write(&ids, self.room, &mut row);
-                }
-                Body::Pipeline { pipeline, clean_first } => {
-                    let ids = if *clean_first {
-                        pipeline.ids(&clean(text))?
-                    } else {
-                        pipeline.ids(text)?
+                    let cleaned = match self.cleaning {
+                        Cleaning::Canonical => canonical(text),
+                        _ => clean(text).to_lowercase(),
                     };
-                    pipeline.frame().write(&ids, self.room, &mut row);
+                    // As many as may be left, whatever becomes of the end token.
+                    let ids = word_ids(model, characters, &cleaned, frame, self.context_length)?;
+                    self.write(frame, &ids, &mut row);
+                }
+                Body::Pipeline(pipeline) => {
+                    let ids = match self.cleaning {
+                        Cleaning::OpenClip => pipeline.ids(&clean(text))?,
+                        Cleaning::Canonical => pipeline.ids(&canonical(text))?,
+                        Cleaning::HuggingFace => pipeline.ids(text)?,
+                    };
+                    self.write(pipeline.frame(), &ids, &mut row);
                 }
             }
             batch.push(&row);
@@ -217,9 +242,9 @@ impl Tokenizer for ClipBpe {
     }
 }
 
-/// The ids of a clean text, no more than just enough to fill the room.
-fn word_ids(model: &BPE, characters: &[char; 256], text: &str, frame: &Frame, room: usize) -> Result<Vec<u32>> {
-    let mut ids = Vec::with_capacity(room.min(text.len()));
+/// The ids of a clean text, no more than just enough to fill the context.
+fn word_ids(model: &BPE, characters: &[char; 256], text: &str, frame: &Frame, context: usize) -> Result<Vec<u32>> {
+    let mut ids = Vec::with_capacity(context.min(text.len()));
     let mut word = String::new();
     for found in words(text) {
         match found {
@@ -234,7 +259,7 @@ fn word_ids(model: &BPE, characters: &[char; 256], text: &str, frame: &Frame, ro
                 ids.extend(tokens.iter().map(|token| token.id));
             }
         }
-        if ids.len() >= room {
+        if ids.len() >= context {
             break;
         }
     }

@@ -11,6 +11,14 @@ pub(crate) fn clean(text: &str) -> String {
     collapse_whitespace(&unescape(&once))
 }
 
+/// The same, then an underscore is a space, ASCII punctuation goes, and case is lower: OpenCLIP's `canonicalize`, after
+/// big_vision's.
+pub(crate) fn canonical(text: &str) -> String {
+    let cleaned = clean(text).replace('_', " ");
+    let plain: String = cleaned.chars().filter(|c| !c.is_ascii_punctuation()).collect();
+    collapse_whitespace(&plain.to_lowercase())
+}
+
 fn collapse_whitespace(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for word in text.split(is_space).filter(|word| !word.is_empty()) {
@@ -31,5 +39,14 @@ mod tests {
         assert_eq!(clean("  A &amp;amp; B\t\n&lt;b&gt; \u{1d}x\u{a0}"), "A & B <b> x");
         assert_eq!(clean("<p>&amp;amp;eacute;</p>"), "<p>&eacute;</p>");
         assert_eq!(clean("\u{3000}"), "");
+    }
+
+    #[test]
+    fn a_canonical_text_has_no_ascii_punctuation() {
+        assert_eq!(
+            canonical(" A &amp;amp; B: t_shirt (L), naïve… CAFÉ’S!"),
+            "a b t shirt l naïve… cafés"
+        );
+        assert_eq!(canonical("?!"), "");
     }
 }

@@ -19,6 +19,7 @@ static TOKENIZERS: LazyLock<Vec<Case>> = LazyLock::new(|| {
         ClipBpe::bundled(BpeOptions {
             context_length: CONTEXT,
             cleaning,
+            ..BpeOptions::default()
         })
         .unwrap()
     };

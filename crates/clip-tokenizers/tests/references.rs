@@ -15,6 +15,7 @@ fn clip(cleaning: Cleaning, context_length: usize) -> ClipBpe {
     ClipBpe::bundled(BpeOptions {
         context_length,
         cleaning,
+        ..BpeOptions::default()
     })
     .unwrap()
 }

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clip_core::serde_json::{self, Value};
-use clip_core::{Kind, Result, Tokenizer};
+use clip_core::{Kind, Result, Tokenizer, Truncation};
 use clip_tokenizers::{BpeOptions, ChineseWordPiece, Cleaning, ClipBpe, Flavour, VocabularyKind, WordPieceOptions};
 
 fn tiny(name: &str) -> PathBuf {
@@ -20,6 +20,7 @@ fn clip(path: impl AsRef<Path>, cleaning: Cleaning) -> Result<ClipBpe> {
         BpeOptions {
             context_length: 16,
             cleaning,
+            ..BpeOptions::default()
         },
     )
 }
@@ -215,4 +216,28 @@ fn a_context_without_room_for_the_frame_is_refused() {
         .encode(&["a b"])
         .unwrap();
     assert_eq!(batch.lengths(), [2]);
+}
+
+#[test]
+fn easynlps_truncation_loses_the_end_token_of_a_text_that_is_too_long() {
+    let [theirs, ours] = [Truncation::EasyNlp, Truncation::KeepEnd].map(|truncation| {
+        let options = BpeOptions {
+            truncation,
+            ..BpeOptions::default()
+        };
+        let tokenizer = ClipBpe::bundled(options).unwrap();
+        move |words: usize| {
+            let text = "a ".repeat(words);
+            let batch = tokenizer.encode(&[text.as_str()]).unwrap();
+            batch.rows().next().unwrap().to_vec()
+        }
+    });
+    for words in [0, 3, 75] {
+        assert_eq!(theirs(words), ours(words));
+    }
+    let framed: Vec<u32> = [49406].into_iter().chain([320; 76]).collect();
+    for words in [76, 77, 200] {
+        assert_eq!(theirs(words), framed);
+        assert_eq!(ours(words), [&framed[..76], &[49407]].concat());
+    }
 }

@@ -221,7 +221,8 @@ fn why_a_layout_cannot_express_a_model_is_said() {
     );
     assert_eq!(
         error("hf_vtde_bert_clipvision_tiny", "open_clip"),
-        "the layout `open_clip` cannot express the tower `bert`; save it as `clipzoo`"
+        "no layout called `open_clip` can express the model: the layout `open_clip` cannot express the tower `bert`; the \
+         layout `open_clip-siglip` cannot express the tower `clip_vision_model`; save it as `clipzoo`"
     );
     let message = error("oc_vit_tiny", "onnx");
     assert!(
@@ -307,7 +308,10 @@ fn what_readers_of_the_layout_do_differently_is_said() {
     let notes = to(&chinese, "easynlp", None, &folder.path().join("c")).unwrap().notes;
     assert_eq!(
         notes,
-        ["texts: word pieces by BERT's rules, case kept before, word pieces by BERT's rules, lower case now"]
+        [
+            "texts: word pieces by BERT's rules, case kept, nothing looks at a literal pad token before, word pieces by BERT's \
+          rules, lower case, nothing looks at a literal pad token now"
+        ]
     );
 }
 

@@ -157,7 +157,7 @@ impl Families {
     /// The families of this crate.
     pub fn bundled() -> Self {
         let mut families = Self::new();
-        let bundled: [Arc<dyn Family>; 13] = [
+        let bundled: [Arc<dyn Family>; 14] = [
             Arc::new(bert::Bert),
             Arc::new(chinese_clip::ChineseClip),
             Arc::new(easynlp::ChineseClip),
@@ -171,6 +171,7 @@ impl Families {
             Arc::new(hugging_face::Siglip),
             Arc::new(native::Native),
             Arc::new(open_clip::OpenClip),
+            Arc::new(open_clip::Siglip),
         ];
         for family in bundled {
             // Names of the bundled families differ, which a test checks.

@@ -18,6 +18,8 @@ pub(crate) const ROBERTA: &str = "roberta";
 pub(crate) const XLM_ROBERTA: &str = "xlm-roberta";
 pub(crate) const EFFICIENTNET_LITE0: &str = "efficientnet_lite0";
 pub(crate) const MODIFIED_RESNET: &str = "modified_resnet";
+pub(crate) const SIGLIP_TEXT: &str = "siglip_text_model";
+pub(crate) const SIGLIP_VISION: &str = "siglip_vision_model";
 
 /// Texts for BERT towers are cut at this, as Chinese-CLIP does.
 const BERT_CONTEXT: usize = 52;

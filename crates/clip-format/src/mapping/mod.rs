@@ -40,7 +40,8 @@ pub enum Row {
     },
     /// Several tensors of the file, joined along their first dimension in the model.
     Concat {
-        /// Names in the file, in order. On saving they get equal shares.
+        /// Names in the file, in order. On saving they get equal shares; a name that is given several times in a row is one
+        /// tensor with as many of them.
         file: &'static [&'static str],
         /// Canonical name.
         model: &'static str,

@@ -20,8 +20,8 @@ pub(super) enum Make {
     Take(String),
     Transpose(String),
     Concat(Vec<String>),
-    /// Part `.1` of `.2` of a source.
-    Part(String, usize, usize),
+    /// Rows of a source, from row `.1` on.
+    Rows(String, usize),
     Zeros,
     Number(f32),
 }
@@ -105,7 +105,7 @@ impl Plan {
                         // The place of the joined tensor is that of its first part.
                         plan.push(output.clone(), tensor, Vec::new(), Make::Zeros);
                     }
-                    groups.add(output, part, rule.file.len(), tensor);
+                    groups.add(output, part, runs(&rule.file), tensor);
                 }
                 Op::Drop | Op::Default | Op::Number(_) => {}
             }
@@ -144,10 +144,12 @@ impl Plan {
                 tensor.name
             )));
         }
-        for (part, name) in names.into_iter().enumerate() {
+        let share = rows / parts;
+        for (first, shares) in runs(&names) {
             let mut shape = tensor.shape.clone();
-            shape[0] = rows / parts;
-            self.push(name, tensor, shape, Make::Part(tensor.name.clone(), part, parts));
+            shape[0] = shares * share;
+            let make = Make::Rows(tensor.name.clone(), first * share);
+            self.push(names[first].clone(), tensor, shape, make);
         }
         Ok(())
     }
@@ -167,17 +169,17 @@ impl Plan {
             let Some(&at) = places.get(&name) else {
                 continue;
             };
-            let whole: Option<Vec<&TensorInfo>> = parts.iter().map(Option::as_ref).collect();
+            let whole: Option<Vec<_>> = parts.iter().map(|(n, part)| Some((*n, part.as_ref()?))).collect();
             let Some(whole) = whole else {
                 gone.insert(at);
-                for part in parts.iter().flatten() {
+                for part in parts.iter().filter_map(|(_, part)| part.as_ref()) {
                     self.take(part);
                     self.unknown.push(part.name.clone());
                 }
                 continue;
             };
             self.outputs[at].info.shape = joined_shape(&whole)?;
-            self.outputs[at].make = Make::Concat(whole.iter().map(|part| part.name.clone()).collect());
+            self.outputs[at].make = Make::Concat(whole.iter().map(|(_, part)| part.name.clone()).collect());
         }
         let mut at = 0;
         self.outputs.retain(|_| {
@@ -256,18 +258,30 @@ impl Plan {
 impl Make {
     fn describe(&self) -> String {
         match self {
-            Self::Take(name) | Self::Transpose(name) | Self::Part(name, ..) => format!("`{name}`"),
+            Self::Take(name) | Self::Transpose(name) | Self::Rows(name, _) => format!("`{name}`"),
             Self::Concat(names) => format!("`{}`", names.join("`, `")),
             Self::Zeros | Self::Number(_) => "a default".to_owned(),
         }
     }
 }
 
-/// Parts of joined tensors, by the name of the whole, in order of appearance.
+/// Parts of joined tensors, each with its shares, by the name of the whole, in order of appearance.
 #[derive(Default)]
 struct Groups {
-    by_output: Vec<(String, Vec<Option<TensorInfo>>)>,
+    by_output: Vec<(String, Vec<(usize, Option<TensorInfo>)>)>,
     places: HashMap<String, usize>,
+}
+
+/// Where each run of equal entries begins, and how long it is.
+fn runs<T: PartialEq>(entries: &[T]) -> Vec<(usize, usize)> {
+    let mut begin = 0;
+    let lengths = entries.chunk_by(PartialEq::eq).map(<[T]>::len);
+    lengths
+        .map(|length| {
+            begin += length;
+            (begin - length, length)
+        })
+        .collect()
 }
 
 impl Groups {
@@ -275,32 +289,40 @@ impl Groups {
         !self.places.contains_key(output)
     }
 
-    fn add(&mut self, output: String, part: usize, parts: usize, tensor: &TensorInfo) {
+    /// Adds a tensor that is named at `part`, where a run of equal names begins.
+    fn add(&mut self, output: String, part: usize, runs: Vec<(usize, usize)>, tensor: &TensorInfo) {
         let place = *self.places.entry(output.clone()).or_insert_with(|| {
-            self.by_output.push((output, vec![None; parts]));
+            self.by_output
+                .push((output, runs.iter().map(|&(_, shares)| (shares, None)).collect()));
             self.by_output.len() - 1
         });
-        self.by_output[place].1[part] = Some(tensor.clone());
+        if let Some(at) = runs.iter().position(|&(first, _)| first == part) {
+            self.by_output[place].1[at].1 = Some(tensor.clone());
+        }
     }
 }
 
-fn joined_shape(parts: &[&TensorInfo]) -> Result<Vec<usize>> {
-    let first = parts[0];
+/// The shape of a whole: its parts have one shape, but for rows, of which each has as many as its shares.
+fn joined_shape(parts: &[(usize, &TensorInfo)]) -> Result<Vec<usize>> {
+    let (shares, first) = parts[0];
     let mut shape = first.shape.clone();
-    let fits = |part: &&TensorInfo| {
-        part.dtype == first.dtype && !part.shape.is_empty() && part.shape.get(1..) == first.shape.get(1..)
+    let fits = |(own, part): &(usize, &TensorInfo)| {
+        part.dtype == first.dtype
+            && !part.shape.is_empty()
+            && part.shape.get(1..) == first.shape.get(1..)
+            && part.shape[0].checked_mul(shares) == first.shape[0].checked_mul(*own)
     };
     if !parts.iter().all(fits) {
         let all: Vec<String> = parts
             .iter()
-            .map(|part| format!("`{}` {:?}", part.name, part.shape))
+            .map(|(_, part)| format!("`{}` {:?}", part.name, part.shape))
             .collect();
         return Err(Error::invalid(format!(
             "tensors that belong together do not fit: {}",
             all.join(", ")
         )));
     }
-    shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+    shape[0] = parts.iter().map(|(_, part)| part.shape[0]).sum();
     Ok(shape)
 }
 

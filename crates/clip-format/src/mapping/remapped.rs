@@ -89,10 +89,10 @@ impl<W: AsWeights> Weights for Remapped<W> {
                 }
                 whole.into()
             }
-            Make::Part(source, part, _) => {
-                let length = info.bytes();
+            Make::Rows(source, first) => {
+                let begin = first * info.shape[1..].iter().product::<usize>() * info.dtype.size();
                 let view = self.source_view(source)?;
-                view.data[part * length..(part + 1) * length].to_vec().into()
+                view.data[begin..begin + info.bytes()].to_vec().into()
             }
             Make::Zeros => vec![0; info.bytes()].into(),
             Make::Number(value) => value.to_le_bytes().to_vec().into(),

@@ -19,6 +19,10 @@ const ALL: &[Row] = &[
         file: &["{i}.q", "{i}.k", "{i}.v"],
         model: "{i}.qkv",
     },
+    Row::Concat {
+        file: &["pool.q", "pool.kv", "pool.kv"],
+        model: "pool.qkv",
+    },
     Row::Split {
         file: "kv",
         model: &["key", "value"],
@@ -65,6 +69,8 @@ fn file() -> Table {
     file.counting("f.proj", &[2, 3], 60.0);
     file.counting("f.cls", &[1, 1, 5], 70.0);
     file.counting("f.scale", &[1], 80.0);
+    file.counting("f.pool.kv", &[4], 90.0);
+    file.counting("f.pool.q", &[2], 100.0);
     file
 }
 
@@ -89,6 +95,7 @@ fn every_operation_loads() {
         "m.projection [3, 2]",
         "m.class [5]",
         "m.scale []",
+        "m.pool.qkv [6]",
         "m.bias [2]",
     ];
     assert_eq!(shown, wanted);
@@ -96,6 +103,7 @@ fn every_operation_loads() {
     assert_eq!(values("m.projection"), [60.0, 63.0, 61.0, 64.0, 62.0, 65.0]);
     assert_eq!(values("m.value"), [6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
     assert_eq!(values("m.0.qkv")[..7], [40.0, 41.0, 42.0, 43.0, 44.0, 45.0, 20.0]);
+    assert_eq!(values("m.pool.qkv"), [100.0, 101.0, 90.0, 91.0, 92.0, 93.0]);
     assert_eq!(values("m.bias"), [0.0, 0.0]);
 }
 
@@ -229,6 +237,23 @@ fn shapes_that_do_not_fit_are_errors() {
             .unwrap_err()
             .to_string()
             .contains("do not fit: `f.0.q` [1, 2]")
+    );
+}
+
+#[test]
+fn a_part_has_as_many_rows_as_its_shares() {
+    let parts = |rows: [usize; 2]| {
+        let mut file = Table::new([]);
+        file.counting("f.pool.q", &[rows[0], 2], 0.0);
+        file.counting("f.pool.kv", &[rows[1], 2], 50.0);
+        load(&file).map(|model| model.tensors()[0].shape.clone())
+    };
+    assert_eq!(parts([3, 6]).unwrap(), [9, 2]);
+    // As many together, but not as they are cut again.
+    let error = parts([6, 3]).unwrap_err().to_string();
+    assert!(
+        error.contains("do not fit: `f.pool.q` [6, 2], `f.pool.kv` [3, 2]"),
+        "{error}"
     );
 }
 

@@ -6,14 +6,15 @@ mod features;
 mod gradients;
 mod opening;
 mod reference;
+mod siglip;
 mod texts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clip_format::Families;
-use clip_models::{Loaded, OpenOptions, load, open, register};
-use clip_nn::clip_core::{Embedder, Result};
+use clip_models::{Loaded, OpenOptions, create, load, open, register};
+use clip_nn::clip_core::{Embedder, Result, Truncation};
 use clip_nn::tch::{self, Device, Kind, Tensor};
 use clip_nn::{Compute, DualEncoder, ParamOptions, Pass, TextInput, Tokens, Zoo, unit_rows};
 

@@ -45,3 +45,58 @@ fn a_text_has_the_same_features_whatever_stands_beside_it() {
         );
     }
 }
+
+#[test]
+fn a_literal_pad_token_is_masked_by_the_familys_rule() {
+    let _guard = tch::no_grad_guard();
+    // EasyNLP masks the id wherever it stands; Hugging Face's tokenizer counts it as a token of the text.
+    for (name, unseen) in [("easynlp_chinese_clip_rn_tiny", true), ("hf_chinese_clip_tiny", false)] {
+        let loaded = load(
+            fixture(name),
+            &zoo(),
+            &Families::bundled(),
+            ParamOptions::default(),
+            None,
+        )
+        .unwrap();
+        let ids = Tensor::from_slice(&[5i64, 9, 0, 12, 7, 3]).unsqueeze(0);
+        let features = |mask: Tensor| {
+            let ids = ids.shallow_clone();
+            let tokens = TextInput::Tokens(Tokens { ids, mask });
+            loaded.model.encode_texts(&tokens, Pass::INFER).unwrap().raw
+        };
+        let all = features(ids.ones_like().to_kind(Kind::Bool));
+        let apart = difference(&all, &features(ids.ne(0)));
+        assert!(if unseen { apart < 1e-6 } else { apart > 1e-3 }, "{name}: {apart:e}");
+    }
+}
+
+#[test]
+fn easynlps_truncation_gives_every_long_text_the_same_features() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    let tower = serde_json::json!({
+        "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+    });
+    let mut config = serde_json::json!({
+        "embed_dim": 8, "vision_config": tower, "text_config": tower, "tokenizer": {"type": "clip_bpe"},
+    });
+    config["vision_config"]["model_type"] = "clip_vision_model".into();
+    config["text_config"]["model_type"] = "clip_text_model".into();
+    create(&model, &config, &zoo(), 3).unwrap();
+    let texts = ["a red dress".to_owned(), "blue ".repeat(90), "a cup of tea ".repeat(40)];
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let [ours, theirs] = [Truncation::KeepEnd, Truncation::EasyNlp].map(|truncation| {
+        let options = OpenOptions {
+            truncation,
+            ..OpenOptions::default()
+        };
+        let pipeline = open(&model, &zoo(), &Families::bundled(), &options).unwrap();
+        pipeline.embed_texts(&texts).unwrap()
+    });
+    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(apart(ours.row(0), theirs.row(0)) < 1e-6);
+    // What they pool is the start token, which sees nothing but itself.
+    assert!(apart(theirs.row(1), theirs.row(2)) < 1e-6 && apart(theirs.row(0), theirs.row(1)) > 1e-2);
+    assert!(apart(ours.row(1), ours.row(2)) > 1e-2);
+}

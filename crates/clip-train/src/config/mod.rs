@@ -20,7 +20,7 @@ mod write;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use clip_core::{Error, Result};
+use clip_core::{Error, Result, Truncation};
 use clip_nn::Zoo;
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,8 @@ pub struct RunConfig {
     pub dtype: Precision,
     /// The most tokens a text may have; the model's own if not given.
     pub context_length: Option<usize>,
+    /// What becomes of a text of more.
+    pub truncation: Truncation,
     /// Steps between lines of metrics.jsonl.
     pub log_every: u64,
     /// How often a checkpoint is written.
@@ -192,6 +194,7 @@ impl Default for RunConfig {
             batch_by_share: 0.5,
             dtype: Precision::F32,
             context_length: None,
+            truncation: Truncation::KeepEnd,
             log_every: 1,
             checkpoint_every: Every::Epoch,
             keep: 2,

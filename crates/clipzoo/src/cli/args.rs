@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use clap::{Args, ValueEnum};
-use clip_core::{Error, PairTable, Result};
+use clip_core::{Error, PairTable, Result, Truncation, serde_json};
 use clip_data::{BadRows, Columns, Format, Roles, Schema, Table, TableOptions};
 use clip_models::OpenOptions;
 use clip_nn::Pipeline;
@@ -136,6 +136,29 @@ pub(crate) struct Model {
     /// The most tokens of a text [default: the config's; 52 for BERT text towers]
     #[arg(long, value_name = "N")]
     pub(crate) context_length: Option<usize>,
+    #[command(flatten)]
+    pub(crate) cut: Cut,
+}
+
+/// What becomes of texts that are too long.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct Cut {
+    /// What becomes of a text of more tokens: keep-end, or easynlp, which cuts byte pairs as EasyNLP does, end token and all.
+    /// For its old numbers: every text that is too long has the same features then [default: keep-end]
+    #[arg(long, value_name = "HOW", value_parser = truncation)]
+    pub(crate) truncation: Option<Truncation>,
+}
+
+impl Cut {
+    /// What it says, or the default.
+    pub(crate) fn how(self) -> Truncation {
+        self.truncation.unwrap_or_default()
+    }
+}
+
+/// `--truncation`, in the words of run.toml.
+fn truncation(text: &str) -> std::result::Result<Truncation, String> {
+    serde_json::from_value(text.into()).map_err(|_| "use keep-end or easynlp".to_owned())
 }
 
 impl Model {
@@ -152,6 +175,7 @@ impl Model {
             device: compute.device()?,
             compute: compute.of_pass()?,
             context_length: self.context_length,
+            truncation: self.cut.how(),
         };
         Ok(clip_models::open(&model, &cli.zoo, &cli.families, &options)?)
     }

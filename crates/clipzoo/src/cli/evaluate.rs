@@ -10,7 +10,7 @@ use clip_data::{BadRows, Decoder, Rejects, Roles, Table, feature_name, read_feat
 use clip_index::{Figures, Options};
 
 use super::Cli;
-use super::args::{Compute, TableArgs, check_batch_size, note, print};
+use super::args::{Compute, Cut, TableArgs, check_batch_size, note, print};
 use super::evaluate_concepts::{Asked, ConceptArgs, Wanted};
 use super::evaluate_page::{self, Shown};
 use super::failure::{Outcome, usage};
@@ -48,6 +48,8 @@ pub(crate) struct Args {
     /// The most tokens of a text [default: the config's; 52 for BERT text towers]
     #[arg(long, value_name = "N")]
     context_length: Option<usize>,
+    #[command(flatten)]
+    cut: Cut,
     /// Rows the model gets at once
     #[arg(long, value_name = "N", default_value_t = 32)]
     batch_size: usize,
@@ -212,6 +214,7 @@ fn embed(
     let model = super::args::Model {
         model: model.to_owned(),
         context_length: args.context_length,
+        cut: args.cut,
     };
     let pipeline = model.open(cli, &args.compute)?;
     let path = table.path();

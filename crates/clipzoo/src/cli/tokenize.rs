@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clip_data::{PendingFile, TextFile, ordered};
-use clip_format::Checkpoint;
+use clip_format::{Checkpoint, TextOptions};
 
 use super::Cli;
-use super::args::{cores, located};
+use super::args::{Cut, cores, located};
 use super::failure::Outcome;
 
 /// Flags of `tokenize`.
@@ -26,13 +26,19 @@ pub(crate) struct Args {
     /// The most tokens of a text [default: the config's; 52 for BERT text towers]
     #[arg(long, value_name = "N")]
     context_length: Option<usize>,
+    #[command(flatten)]
+    cut: Cut,
     /// Threads that tokenise [default: all cores]
     #[arg(long)]
     workers: Option<usize>,
 }
 
 pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
-    let tokenizer = Checkpoint::open(located(&args.model)?, &cli.families)?.tokenizer(args.context_length)?;
+    let options = TextOptions {
+        context_length: args.context_length,
+        truncation: args.cut.how(),
+    };
+    let tokenizer = Checkpoint::open(located(&args.model)?, &cli.families)?.tokenizer_with(options)?;
     let mut output = PendingFile::create(&args.output)?;
     let workers = args.workers.unwrap_or_else(cores);
     let lines = ordered(TextFile::open(&args.texts)?, workers, 256 * workers, move |text| {

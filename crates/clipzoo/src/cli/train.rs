@@ -15,7 +15,7 @@ use clip_train::{
 };
 
 use super::Cli;
-use super::args::{Compute, Dtype, OnBadRow, located, note, open_table, print};
+use super::args::{Compute, Cut, Dtype, OnBadRow, located, note, open_table, print};
 use super::average::{Mix, Mixed};
 use super::failure::{Failure, Outcome, usage};
 use super::rows::ColumnDecoder;
@@ -108,6 +108,8 @@ pub(crate) struct Args {
     /// The most tokens of a text [default: the config's; 52 for BERT text towers]
     #[arg(long, value_name = "N", help_heading = "Training")]
     context_length: Option<usize>,
+    #[command(flatten, next_help_heading = "Training")]
+    cut: Cut,
 
     #[command(flatten)]
     tuning: TuningFlags,
@@ -212,6 +214,7 @@ impl Args {
         set_some(&mut config.evaluation.patience, self.patience);
         set_some(&mut config.average_init, self.average_init);
         set_some(&mut config.context_length, self.context_length);
+        set(&mut config.truncation, self.cut.truncation);
         self.tuning.over(&mut config);
         self.table.over(&mut config.data);
         // `--unique-by item` (or `--batch-by`) means the product, whatever its column is called.
@@ -323,7 +326,11 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
             column: config.data.image_column.clone(),
         }),
         transform: loaded.preparation.transform()?,
-        tokenizer: loaded.preparation.tokenizer()?,
+        tokenizer: loaded
+            .preparation
+            .clone()
+            .with_truncation(config.truncation)
+            .tokenizer()?,
         workers: args.compute.workers(),
     };
     if !args.json {

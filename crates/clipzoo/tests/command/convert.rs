@@ -134,9 +134,10 @@ fn what_cannot_be_done_is_said_and_leaves_nothing_behind() {
     }
     assert_eq!(folder.names("used"), ["holiday.jpg"]);
     let message = folder.run("convert --model m --to open_clip --output o").failed();
-    assert_eq!(
-        message,
-        "the layout `open_clip` cannot express the tower `bert`; save it as `clipzoo`"
+    assert!(
+        message.contains("the layout `open_clip` cannot express the tower `bert`; ")
+            && message.ends_with("save it as `clipzoo`"),
+        "{message}"
     );
     let message = folder.run("convert --model gone --to clipzoo --output o").failed();
     assert!(message.contains("gone"), "{message}");

@@ -112,6 +112,7 @@ fn clip_s_texts_are_not_repaired() {
         let options = BpeOptions {
             context_length: 77,
             cleaning,
+            ..BpeOptions::default()
         };
         let tokenizer = ClipBpe::open(folder.path().join("merges.txt"), options).unwrap();
         let batch = tokenizer.encode(&["Ham &amp; Eggs"]).unwrap();

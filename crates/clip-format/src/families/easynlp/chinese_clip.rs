@@ -74,7 +74,8 @@ fn read(fields: &Fields<'_>) -> Result<Value> {
     let text = flat::bert_config(fields)?;
     config["context_length"] = bert_context(&text).into();
     config["text_config"] = text;
-    config["tokenizer"] = json!({"type": "word_piece", "flavour": "bert", "lower_case": true});
+    // A literal `[PAD]` is the pad token, and EasyNLP masks every id that pads, wherever it stands.
+    config["tokenizer"] = json!({"type": "word_piece", "flavour": "bert", "lower_case": true, "pad_is_unseen": true});
     Ok(config)
 }
 

@@ -3,12 +3,12 @@
 use clip_core::{Error, Result};
 use serde_json::{Value, json};
 
-use super::super::towers::{CLIP_VOCABULARY, clip_text_sizes, known, with_rest, without};
+use super::super::towers::{
+    CLIP_VOCABULARY, SIGLIP_TEXT, SIGLIP_VISION, clip_text_sizes, known, with_rest, without,
+};
 use crate::fields::Fields;
 
-/// The `model_type` of each.
-pub(super) const SIGLIP_TEXT: &str = "siglip_text_model";
-pub(super) const SIGLIP_VISION: &str = "siglip_vision_model";
+/// The `model_type` of `ViTModel`.
 pub(super) const VIT: &str = "vit";
 
 /// The `eos_token_id` that means: pool at the largest id. Configs had it by mistake until July 2023, and transformers

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::super::towers::{
     BERT_ROWS, BertDefaults, CLIP_TEXT, CLIP_VISION, CLIP_VISION_ROWS, EFFICIENTNET_LITE0, ENCODER_ROWS, HUGGING_FACE,
-    bert_config_from, bert_context, bert_pooler, cannot, clip_vision_config, hugging_face_transform, image_size,
-    model_type, required_tower, required_type, without,
+    SIGLIP_TEXT, SIGLIP_VISION, bert_config_from, bert_context, bert_pooler, cannot, clip_vision_config,
+    hugging_face_transform, image_size, model_type, required_tower, required_type, without,
 };
 use super::super::{Evidence, Family, Layout, VocabularyForm};
-use super::configs::{SIGLIP_TEXT, SIGLIP_VISION, VIT, siglip_vision_config, vit_config};
+use super::configs::{VIT, siglip_vision_config, vit_config};
 use super::rows::{SIGLIP_VISION_ROWS, VIT_ROWS};
 use super::squashing;
 use crate::fields::Fields;

@@ -13,7 +13,7 @@ mod siglip;
 pub(crate) use chinese_clip::ChineseClip;
 pub(crate) use clip::Clip;
 pub(crate) use dual_encoder::DualEncoder;
-pub(crate) use siglip::Siglip;
+pub(crate) use siglip::{Siglip, tokenizer as siglip_tokenizer};
 
 use clip_core::Result;
 use clip_data::{ConfigForm, TransformConfig};

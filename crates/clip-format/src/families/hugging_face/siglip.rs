@@ -7,9 +7,9 @@ use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
 use super::super::flat::expect_tokenizer;
-use super::super::towers::{ENCODER_ROWS, HUGGING_FACE, cannot, expect_tower, image_size};
+use super::super::towers::{ENCODER_ROWS, HUGGING_FACE, SIGLIP_TEXT, SIGLIP_VISION, cannot, expect_tower, image_size};
 use super::super::{Evidence, Family, Layout, VocabularyForm};
-use super::configs::{SIGLIP_TEXT, SIGLIP_VISION, siglip_text_config, siglip_vision_config};
+use super::configs::{siglip_text_config, siglip_vision_config};
 use super::rows::{CLIP_TEXT_ROWS, SIGLIP_VISION_ROWS};
 use super::squashing;
 use crate::fields::Fields;
@@ -138,7 +138,7 @@ impl Family for Siglip {
 
 /// The id that texts are padded with, where the tokenizer's files say so, and which tokenizer the model has. SigLIP 2 has
 /// another one than SigLIP under the same config, so the files are asked.
-fn tokenizer(beside: &dyn Fn(&str) -> Result<Option<Value>>) -> Result<(Option<usize>, Value)> {
+pub(crate) fn tokenizer(beside: &dyn Fn(&str) -> Result<Option<Value>>) -> Result<(Option<usize>, Value)> {
     let unsupported = |what: &str| json!({"type": "unsupported", "name": what});
     let usual = json!({"type": "hugging_face", "cleaning": "hugging_face"});
     let Some(config) = beside(TOKENIZER_CONFIG)? else {

@@ -5,9 +5,11 @@
 mod bare;
 mod read;
 mod rows;
+mod siglip;
 mod write;
 
 pub(crate) use rows::{BLOCKS, HEAD, TEXT, TEXT_PROJECTION, with_image};
+pub(crate) use siglip::Siglip;
 
 use clip_core::{Error, Result};
 use clip_data::{ConfigForm, TransformConfig};
@@ -19,7 +21,7 @@ use super::towers::{
 };
 use super::{Evidence, Family, Layout};
 use crate::fields::Fields;
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, Row};
 use read::{text_config, tokenizer, vision_config};
 use rows::TEXT_PROJECTION_WITH_BIAS;
 use write::{text_cfg, vision_cfg};
@@ -46,7 +48,7 @@ impl Family for OpenClip {
 
     fn recognises(&self, evidence: &Evidence<'_>) -> bool {
         match evidence.config() {
-            Some(config) => model_cfg(config).is_some(),
+            Some(config) => model_cfg(config).is_some() && siglip::timm_name(config).is_none(),
             None => bare::fits(evidence),
         }
     }
@@ -59,15 +61,7 @@ impl Family for OpenClip {
     }
 
     fn mapping(&self, config: &Value) -> Result<Mapping> {
-        let bias = config
-            .pointer("/text_projection/bias")
-            .and_then(Value::as_bool)
-            .unwrap_or(false);
-        let projection = if bias {
-            TEXT_PROJECTION_WITH_BIAS
-        } else {
-            TEXT_PROJECTION
-        };
+        let projection = text_projection(config);
         let mut mapping = with_image(Mapping::new().under("", "", HEAD)?, "", config)?;
         // Both places of the text tower are read; the config's own is written.
         let prefixes = if custom_text(config) {
@@ -141,15 +135,7 @@ impl Family for OpenClip {
         }
         model["vision_cfg"] = vision_cfg(&vision)?;
         model["text_cfg"] = text_cfg(&text, config)?;
-        let mut own = json!({"model_cfg": model});
-        if let Some(transform) = transform {
-            let form = transform.to_json(ConfigForm::OpenClip)?;
-            own["preprocess_cfg"] = form.get("preprocess_cfg").cloned().unwrap_or(form);
-        }
-        Ok(Layout {
-            weights: "open_clip_model.safetensors",
-            files: vec![("open_clip_config.json", own)],
-        })
+        layout(model, transform)
     }
 
     fn default_transform(&self, config: &Value) -> Result<TransformConfig> {
@@ -157,27 +143,40 @@ impl Family for OpenClip {
     }
 }
 
+/// The files of a model's part of the config and its transform.
+fn layout(model: Value, transform: Option<&TransformConfig>) -> Result<Layout> {
+    let mut own = json!({"model_cfg": model});
+    if let Some(transform) = transform {
+        let form = transform.to_json(ConfigForm::OpenClip)?;
+        own["preprocess_cfg"] = form.get("preprocess_cfg").cloned().unwrap_or(form);
+    }
+    Ok(Layout {
+        weights: "open_clip_model.safetensors",
+        files: vec![("open_clip_config.json", own)],
+    })
+}
+
+/// How the text tower's projection is called: with a bias it is a layer.
+fn text_projection(config: &Value) -> &'static [Row] {
+    match config.pointer("/text_projection/bias") {
+        Some(Value::Bool(true)) => TEXT_PROJECTION_WITH_BIAS,
+        _ => TEXT_PROJECTION,
+    }
+}
+
+/// Adds the preparation of pictures, where the config brings one.
+fn add_transform(canonical: &mut Value, config: &Value) {
+    if let Some(preprocess) = config.get("preprocess_cfg").filter(|preprocess| preprocess.is_object()) {
+        // The model's size counts, as in OpenCLIP.
+        let mut preprocess = preprocess.clone();
+        preprocess["size"] = canonical["vision_config"]["image_size"].clone();
+        canonical["transform"] = json!({"preprocess_cfg": preprocess});
+    }
+}
+
 /// The canonical config of one of OpenCLIP's.
 fn from_config(config: &Value) -> Result<Value> {
-    let model = Fields::new(model_cfg(config).unwrap_or(config), "model_cfg")?;
-    model.deny_unknown(&[
-        "embed_dim",
-        "vision_cfg",
-        "text_cfg",
-        "quick_gelu",
-        "init_logit_scale",
-        "init_logit_bias",
-        "custom_text",
-        "multimodal_cfg",
-        "nonscalar_logit_scale",
-        "output_dict",
-        "cast_dtype",
-    ])?;
-    if model.get("multimodal_cfg").is_some() {
-        return Err(
-            Error::invalid("`model_cfg.multimodal_cfg` (CoCa) is not supported").remedy("name a model without it")
-        );
-    }
+    let model = model_fields(config)?;
     let activation = if model.flag("quick_gelu", false)? {
         "quick_gelu"
     } else {
@@ -202,13 +201,32 @@ fn from_config(config: &Value) -> Result<Value> {
     if model.flag("custom_text", false)? {
         canonical["layout"] = json!({"custom_text": true});
     }
-    if let Some(preprocess) = config.get("preprocess_cfg").filter(|preprocess| preprocess.is_object()) {
-        // The model's size counts, as in OpenCLIP.
-        let mut preprocess = preprocess.clone();
-        preprocess["size"] = canonical["vision_config"]["image_size"].clone();
-        canonical["transform"] = json!({"preprocess_cfg": preprocess});
-    }
+    add_transform(&mut canonical, config);
     Ok(canonical)
+}
+
+/// The model's part of the config, without strange keys.
+fn model_fields(config: &Value) -> Result<Fields<'_>> {
+    let model = Fields::new(model_cfg(config).unwrap_or(config), "model_cfg")?;
+    model.deny_unknown(&[
+        "embed_dim",
+        "vision_cfg",
+        "text_cfg",
+        "quick_gelu",
+        "init_logit_scale",
+        "init_logit_bias",
+        "custom_text",
+        "multimodal_cfg",
+        "nonscalar_logit_scale",
+        "output_dict",
+        "cast_dtype",
+    ])?;
+    if model.get("multimodal_cfg").is_some() {
+        return Err(
+            Error::invalid("`model_cfg.multimodal_cfg` (CoCa) is not supported").remedy("name a model without it")
+        );
+    }
+    Ok(model)
 }
 
 /// Whether the text tower stands under `text.`, as in OpenCLIP's `CustomTextCLIP`.

@@ -9,7 +9,7 @@ use super::EPS;
 use crate::fields::Fields;
 
 /// Switches of the transformer that are not built, with the values that leave it plain.
-fn plain_blocks() -> Vec<(&'static str, Value)> {
+pub(super) fn plain_blocks() -> Vec<(&'static str, Value)> {
     let off = [
         "qk_norm",
         "scaled_cosine_attn",
@@ -38,6 +38,67 @@ pub(super) fn vision_config(vision: &Fields<'_>, activation: &str) -> Result<Val
         ("pool_type", json!("tok")),
     ];
     vision.expect(&[&plain[..], &plain_blocks()].concat())?;
+    deny_unknown_vision(vision)?;
+    let width = vision.size("width", 768)?;
+    let head_width = vision.size("head_width", 64)?;
+    if let Some(layers) = resnet::stages(vision, "layers")? {
+        return Ok(resnet::tower(layers, width, square(vision)?, head_width));
+    }
+    Ok(json!({
+        "model_type": CLIP_VISION,
+        "hidden_size": width,
+        "intermediate_size": intermediate(vision, width)?,
+        "num_hidden_layers": vision.size("layers", 12)?,
+        "num_attention_heads": (width / head_width).max(1),
+        "image_size": square(vision)?,
+        "patch_size": vision.size("patch_size", 16)?,
+        "hidden_act": activation,
+        "layer_norm_eps": eps(vision)?,
+    }))
+}
+
+/// The text tower, likewise.
+pub(super) fn text_config(text: &Fields<'_>, activation: &str) -> Result<Value> {
+    let plain = [
+        ("hf_model_name", Value::Null),
+        ("embed_cls", json!(false)),
+        ("no_causal_mask", json!(false)),
+        ("proj_type", json!("linear")),
+    ];
+    text.expect(&[&plain[..], &plain_blocks()].concat())?;
+    deny_unknown_text(text)?;
+    let width = text.size("width", 512)?;
+    let vocab_size = text.size("vocab_size", 49408)?;
+    // Pooling at the largest id needs no end token; there it is the last of the vocabulary.
+    let (pooling, eos) = match text.text("pool_type", "argmax")? {
+        "argmax" => ("argmax", vocab_size - 1),
+        "eos" => ("eos", text.index("eos_id", 2)?),
+        other => {
+            return Err(text.wrong(
+                "pool_type",
+                &other.into(),
+                "\"argmax\" or \"eos\"; others are not supported",
+            ));
+        }
+    };
+    Ok(json!({
+        "model_type": CLIP_TEXT,
+        "hidden_size": width,
+        "intermediate_size": intermediate(text, width)?,
+        "num_hidden_layers": text.size("layers", 12)?,
+        "num_attention_heads": text.size("heads", 8)?,
+        "vocab_size": vocab_size,
+        "max_position_embeddings": text.size("context_length", 77)?,
+        "hidden_act": activation,
+        "layer_norm_eps": eps(text)?,
+        "pooling": pooling,
+        "eos_token_id": eos,
+        "pad_token_id": text.index("pad_id", 0)?,
+    }))
+}
+
+/// Refuses keys that `CLIPVisionCfg` does not have.
+pub(super) fn deny_unknown_vision(vision: &Fields<'_>) -> Result<()> {
     vision.deny_unknown(&[
         "layers",
         "width",
@@ -71,34 +132,11 @@ pub(super) fn vision_config(vision: &Fields<'_>, activation: &str) -> Result<Val
         "timm_proj_bias",
         "timm_drop",
         "timm_drop_path",
-    ])?;
-    let width = vision.size("width", 768)?;
-    let head_width = vision.size("head_width", 64)?;
-    if let Some(layers) = resnet::stages(vision, "layers")? {
-        return Ok(resnet::tower(layers, width, square(vision)?, head_width));
-    }
-    Ok(json!({
-        "model_type": CLIP_VISION,
-        "hidden_size": width,
-        "intermediate_size": intermediate(vision, width)?,
-        "num_hidden_layers": vision.size("layers", 12)?,
-        "num_attention_heads": (width / head_width).max(1),
-        "image_size": square(vision)?,
-        "patch_size": vision.size("patch_size", 16)?,
-        "hidden_act": activation,
-        "layer_norm_eps": eps(vision)?,
-    }))
+    ])
 }
 
-/// The text tower, likewise.
-pub(super) fn text_config(text: &Fields<'_>, activation: &str) -> Result<Value> {
-    let plain = [
-        ("hf_model_name", Value::Null),
-        ("embed_cls", json!(false)),
-        ("no_causal_mask", json!(false)),
-        ("proj_type", json!("linear")),
-    ];
-    text.expect(&[&plain[..], &plain_blocks()].concat())?;
+/// Refuses keys that `CLIPTextCfg` does not have.
+pub(super) fn deny_unknown_text(text: &Fields<'_>) -> Result<()> {
     text.deny_unknown(&[
         "context_length",
         "vocab_size",
@@ -132,54 +170,29 @@ pub(super) fn text_config(text: &Fields<'_>, activation: &str) -> Result<Value> 
         "hf_model_pretrained",
         "hf_proj_type",
         "hf_pooler_type",
-    ])?;
-    let width = text.size("width", 512)?;
-    let vocab_size = text.size("vocab_size", 49408)?;
-    // Pooling at the largest id needs no end token; there it is the last of the vocabulary.
-    let (pooling, eos) = match text.text("pool_type", "argmax")? {
-        "argmax" => ("argmax", vocab_size - 1),
-        "eos" => ("eos", text.index("eos_id", 2)?),
-        other => {
-            return Err(text.wrong(
-                "pool_type",
-                &other.into(),
-                "\"argmax\" or \"eos\"; others are not supported",
-            ));
-        }
-    };
-    Ok(json!({
-        "model_type": CLIP_TEXT,
-        "hidden_size": width,
-        "intermediate_size": intermediate(text, width)?,
-        "num_hidden_layers": text.size("layers", 12)?,
-        "num_attention_heads": text.size("heads", 8)?,
-        "vocab_size": vocab_size,
-        "max_position_embeddings": text.size("context_length", 77)?,
-        "hidden_act": activation,
-        "layer_norm_eps": eps(text)?,
-        "pooling": pooling,
-        "eos_token_id": eos,
-        "pad_token_id": text.index("pad_id", 0)?,
-    }))
+    ])
 }
 
 /// Which tokenizer the model was trained with.
 pub(super) fn tokenizer(text: &Fields<'_>) -> Result<Value> {
-    if let Some(name) = text.get("hf_tokenizer_name") {
-        return Ok(json!({"type": "hugging_face", "name": name}));
+    let kwargs = text.get("tokenizer_kwargs").filter(|kwargs| *kwargs != &json!({}));
+    let name = text.get("hf_tokenizer_name");
+    let (mut rule, usual) = match name {
+        Some(name) => (json!({"type": "hugging_face", "name": name}), "whitespace"),
+        None => (json!({"type": "clip_bpe", "cleaning": "open_clip"}), "lower"),
+    };
+    match kwargs {
+        None => {}
+        Some(kwargs) if *kwargs == json!({"clean": usual}) => {}
+        Some(kwargs) if *kwargs == json!({"clean": "canonicalize"}) => rule["cleaning"] = "canonical".into(),
+        // Other cleaning gives other ids; said when a tokenizer is asked for, since weights alone do not need it.
+        Some(kwargs) => rule = json!({"type": "unsupported", "name": format!("tokenizer_kwargs {kwargs}")}),
     }
-    // Other cleaning gives other ids; said when a tokenizer is asked for, since weights alone do not need it.
-    match text
-        .get("tokenizer_kwargs")
-        .filter(|kwargs| *kwargs != &json!({}) && *kwargs != &json!({"clean": "lower"}))
-    {
-        Some(kwargs) => Ok(json!({"type": "unsupported", "name": format!("tokenizer_kwargs {kwargs}")})),
-        None => Ok(json!({"type": "clip_bpe", "cleaning": "open_clip"})),
-    }
+    Ok(rule)
 }
 
 /// `int(width * mlp_ratio)`, in floating point as in Python.
-fn intermediate(fields: &Fields<'_>, width: usize) -> Result<usize> {
+pub(super) fn intermediate(fields: &Fields<'_>, width: usize) -> Result<usize> {
     let ratio = fields.number("mlp_ratio", 4.0)?;
     let size = (width as f64 * ratio) as usize;
     if size == 0 {
@@ -202,7 +215,7 @@ fn square(vision: &Fields<'_>) -> Result<usize> {
     }
 }
 
-fn eps(fields: &Fields<'_>) -> Result<f64> {
+pub(super) fn eps(fields: &Fields<'_>) -> Result<f64> {
     let Some(value) = fields.get("norm_kwargs") else {
         return Ok(EPS);
     };

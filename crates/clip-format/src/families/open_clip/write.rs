@@ -68,6 +68,9 @@ pub(super) fn text_cfg(text: &Fields<'_>, config: &Value) -> Result<Value> {
         None | Some("clip_bpe") => {}
         Some(other) => return Err(cannot(NAME, &format!("the tokenizer `{other}`"))),
     }
+    if config.pointer("/tokenizer/cleaning") == Some(&json!("canonical")) {
+        own["tokenizer_kwargs"] = json!({"clean": "canonicalize"});
+    }
     Ok(own)
 }
 

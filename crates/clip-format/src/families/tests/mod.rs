@@ -5,6 +5,7 @@ mod chinese_clip;
 pub(crate) mod easynlp;
 mod hugging_face;
 pub(crate) mod layouts;
+mod open_clip_siglip;
 mod refusals;
 
 use proptest::prelude::*;

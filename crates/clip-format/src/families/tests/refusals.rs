@@ -29,7 +29,8 @@ fn an_unknown_model_type_lists_the_known_ones() {
          easynlp-open-clip (`model_type` \"open_clip\" in a flat config, or a bare file with its tensors), \
          efficientnet_lite0 (`model_type` \"efficientnet_lite0\", or a bare file with its tensors), hf-chinese-clip \
          (`model_type` \"chinese_clip\" with `text_config` and `vision_config`), hf-clip (`model_type` \"clip\"), open_clip \
-         (a config with `model_cfg`, or a bare file with OpenAI's names), siglip (`model_type` \"siglip\"), \
+         (a config with `model_cfg`, or a bare file with OpenAI's names), open_clip-siglip (a config with `model_cfg` whose \
+         `timm_model_name` is one of SigLIP's), siglip (`model_type` \"siglip\"), \
          vision-text-dual-encoder (`model_type` \"vision-text-dual-encoder\")"
     );
     assert!(evidence_error(None, &[]).starts_with("there is no config beside the weights"));
@@ -272,6 +273,7 @@ fn every_bundled_family_is_in_the_table_once() {
             "hf-chinese-clip",
             "hf-clip",
             "open_clip",
+            "open_clip-siglip",
             "siglip",
             "vision-text-dual-encoder"
         ]
