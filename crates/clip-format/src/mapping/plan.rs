@@ -268,9 +268,11 @@ impl Make {
 /// Parts of joined tensors, each with its shares, by the name of the whole, in order of appearance.
 #[derive(Default)]
 struct Groups {
-    by_output: Vec<(String, Vec<(usize, Option<TensorInfo>)>)>,
+    by_output: Vec<(String, Parts)>,
     places: HashMap<String, usize>,
 }
+
+type Parts = Vec<(usize, Option<TensorInfo>)>;
 
 /// Where each run of equal entries begins, and how long it is.
 fn runs<T: PartialEq>(entries: &[T]) -> Vec<(usize, usize)> {
