@@ -3,9 +3,7 @@
 use clip_core::{Error, Result};
 use serde_json::{Value, json};
 
-use super::super::towers::{
-    CLIP_VOCABULARY, SIGLIP_TEXT, SIGLIP_VISION, clip_text_sizes, known, with_rest, without,
-};
+use super::super::towers::{CLIP_VOCABULARY, SIGLIP_TEXT, SIGLIP_VISION, clip_text_sizes, known, with_rest, without};
 use crate::fields::Fields;
 
 /// The `model_type` of `ViTModel`.
