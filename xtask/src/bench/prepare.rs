@@ -40,7 +40,7 @@ const PHOTOGRAPHS: &str = "scikit-image==0.26.0";
 const PAIRS: &str = "32528";
 
 /// Pictures in the table that `predict` is measured on.
-pub(super) const TABLE_ROWS: u32 = 512;
+pub(super) const TABLE_ROWS: u32 = 256;
 
 /// Titles that are tokenised.
 const TITLES: &str = "20000";
@@ -105,7 +105,7 @@ impl Places<'_> {
         make(any(&[Name::Tokenize]), "titles", says, "titles", &["titles", TITLES]);
         let rows = TABLE_ROWS.to_string();
         let pictures = self.data("pictures").display().to_string();
-        let says = "a table of 512 JPEGs in base64";
+        let says = "a table of 256 JPEGs in base64";
         make(
             any(&[Name::Predict]),
             "table",
