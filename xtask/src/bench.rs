@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::ValueEnum;
 
+use crate::demo;
 use crate::prerequisites::Need;
 use crate::process;
 use crate::setup;
@@ -54,7 +55,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let folder = workspace.target().join("bench");
     let places = Places {
         workspace,
-        python: prepare::PEERS.python(workspace, &folder)?,
+        python: prepare::PEERS.python(workspace)?,
         folder,
         threads: options.threads,
     };
@@ -82,9 +83,7 @@ impl Places<'_> {
         // One at a time: together they would share features, and the command would be built once more.
         for program in Program::value_variants() {
             if names.iter().any(|name| name.programs().contains(program)) {
-                let mut cargo = process::cargo(self.workspace);
-                cargo.args(["build", "--release"]).args(program.target());
-                process::run(&mut cargo)?;
+                process::build_release(self.workspace, &program.target())?;
             }
         }
         Ok(())
@@ -104,7 +103,7 @@ impl Places<'_> {
 
     /// One of our programs.
     fn program(&self, program: Program) -> OsString {
-        self.workspace.target().join("release").join(program.path()).into()
+        demo::binary(self.workspace, &program.path()).into()
     }
 
     /// A peer's command line.

@@ -79,15 +79,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     println!("the demo's packages are in {}", fetch::folder(workspace).display());
 
     println!("\nbuilding the command (the first time this takes minutes: the bindings to libtorch are C++)");
-    let mut build = process::cargo(workspace);
-    process::run(build.args([
-        "build",
-        "--release",
-        "--package",
-        "clipzoo",
-        "--package",
-        "emoji-catalogue",
-    ]))?;
+    process::build_release(workspace, &["--package", "clipzoo", "--package", "emoji-catalogue"])?;
 
     let places = Places::of(workspace);
     let mut plan = preparation(workspace, &places);

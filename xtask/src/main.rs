@@ -59,16 +59,15 @@ enum Task {
     /// What is done is kept in docs/results/ablation and not done again; the report goes to docs/results/ablation.md.
     /// Example: cargo xtask ablation --setting clean --only tuned mix --fold noto --seed 1
     Ablation(ablation::Options),
-    /// Measure ours and the Python peers side by side: preprocessing, a cold start, ranking.
+    /// Measure ours and the Python peers side by side: preprocessing, encoders, training, ranking.
     ///
-    /// Sets up a Python environment of its own (torch, open_clip, Pillow: several GB) in target/bench; with
-    /// CLIPZOO_BENCH_VENV=DIR yours is used. Tables go to target/bench/NAME.md. Example: cargo xtask bench cold-start
+    /// Sets up a Python environment with the peers (several GB) in target/peers; with CLIPZOO_BENCH_VENV=DIR yours is used. Tables go to target/bench/NAME.md. Example: cargo xtask bench cold-start
     Bench(bench::Options),
     /// Compare whole models with the Python peers that their layouts belong to, and let these load what we write.
     ///
     /// Models of full size with random weights, written by open_clip, cn_clip and transformers, are opened here, rewritten in
     /// every layout that can hold them and loaded strictly by the peer of that layout; so are the stored small ones. Sets up
-    /// a Python environment of its own (several GB) in target/parity; with CLIPZOO_PARITY_VENV=DIR yours is used.
+    /// a Python environment with the peers (several GB) in target/peers; with CLIPZOO_PARITY_VENV=DIR yours is used.
     /// Example: cargo xtask parity ViT-B-32
     Parity(parity::Options),
     /// Test everything that can be tested here; name what was skipped for want of a tool.

@@ -32,6 +32,11 @@ pub(crate) fn cargo(workspace: &Workspace) -> Command {
     command
 }
 
+/// Builds packages or examples for use, as `--package NAME` or `--package NAME --example NAME` name them.
+pub(crate) fn build_release(workspace: &Workspace, words: &[&str]) -> Result<()> {
+    run(cargo(workspace).args(["build", "--release"]).args(words))
+}
+
 /// The value of LIBTORCH if the user set it, and not cargo on behalf of `.cargo/config.toml`.
 pub(crate) fn own_libtorch(workspace: &Workspace) -> Option<std::path::PathBuf> {
     let path = env::var_os("LIBTORCH")

@@ -1,4 +1,4 @@
-//! Environments for Python programs: one that is made here of pinned packages, or the user's own.
+//! The environment of the Python peers: one that is made here of pinned packages, or the user's own.
 
 use std::env;
 use std::fs;
@@ -10,29 +10,49 @@ use anyhow::{Context, Result};
 use crate::process;
 use crate::workspace::{Workspace, write_whole};
 
-/// What an environment must hold.
+/// The peers and what the scripts around them need, pinned: another version computes something else, at another speed.
+const PACKAGES: [&str; 15] = [
+    "torch==2.13.0",
+    "torchvision==0.28.0",
+    "open_clip_torch==3.3.0",
+    "timm==1.0.31",
+    "transformers==5.23.0",
+    "tokenizers==0.23.3",
+    "safetensors==0.8.0",
+    "ftfy==6.3.1",
+    "pillow==13.0.0",
+    "onnx==1.23.2",
+    "onnxruntime==1.32.0",
+    "onnxscript==0.7.2",
+    "numpy",
+    "regex",
+    "six",
+];
+
+/// Packages without what they ask for: cn_clip's training code asks for a release of lmdb that no longer builds, and its
+/// models need nothing of it.
+const ALONE: [&str; 1] = ["cn_clip==1.6.0"];
+
+/// An environment with the peers.
 pub(crate) struct Environment {
-    /// The variable by which users name an environment of their own.
+    /// The variable by which users name one of their own.
     pub(crate) variable: &'static str,
-    /// Packages, pinned, and with them what they ask for.
-    pub(crate) packages: &'static [&'static str],
-    /// Packages without what they ask for, which may be old or large and is not needed.
-    pub(crate) alone: &'static [&'static str],
-    /// The modules that are used, as Python's `import` takes them: by these another environment is judged.
+    /// The modules that are used, as Python's `import` takes them: by these a user's own is judged.
     pub(crate) imports: &'static str,
 }
 
 impl Environment {
-    /// The interpreter: of the user's environment, or of the one in `folder`, which is made where it is missing or holds
-    /// other packages.
-    pub(crate) fn python(&self, workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
+    /// The interpreter: of the user's environment, or of the one in `target/peers`, which is made where it is missing or
+    /// holds other packages.
+    pub(crate) fn python(&self, workspace: &Workspace) -> Result<PathBuf> {
         let own = env::var_os(self.variable).filter(|path| !path.is_empty());
         if let Some(own) = own {
             return self.judged(&env::current_dir()?.join(own).join("bin/python"));
         }
+        let folder = workspace.target().join("peers");
         let (venv, stamp) = (folder.join("venv"), folder.join("venv.packages"));
         let python = venv.join("bin/python");
-        let pins = self.pins();
+        let pins = pins();
         if fs::read_to_string(&stamp).is_ok_and(|text| text == pins) && python.exists() {
             return Ok(python);
         }
@@ -43,10 +63,8 @@ impl Environment {
             pip.args(["-m", "pip", "install", "--quiet"]).args(words).args(packages);
             process::run(&mut pip)
         };
-        install(&[], self.packages)?;
-        if !self.alone.is_empty() {
-            install(&["--no-deps"], self.alone)?;
-        }
+        install(&[], &PACKAGES)?;
+        install(&["--no-deps"], &ALONE)?;
         write_whole(&stamp, pins)?;
         Ok(python)
     }
@@ -60,14 +78,14 @@ impl Environment {
                 "{} is set and {shown} cannot import the peers ({}): it needs {}",
                 self.variable,
                 self.imports,
-                self.pins().replace('\n', " ")
+                pins().replace('\n', " ")
             )
         })?;
         Ok(python.to_owned())
     }
+}
 
-    /// One package a line.
-    fn pins(&self) -> String {
-        [self.packages, self.alone].concat().join("\n")
-    }
+/// One package a line.
+fn pins() -> String {
+    [&PACKAGES[..], &ALONE].concat().join("\n")
 }

@@ -133,14 +133,10 @@ fn prepare(workspace: &Workspace, options: &Options, folder: &Path) -> Result<Pa
     }
     if build || missing {
         setup::ensure(workspace, &[])?;
-        let mut cargo = process::cargo(workspace);
-        cargo.args(["build", "--release"]);
-        for (package, wanted) in [("clipzoo", build), ("emoji-catalogue", missing)] {
-            if wanted {
-                cargo.args(["--package", package]);
-            }
-        }
-        process::run(&mut cargo)?;
+        let packages = [("clipzoo", build), ("emoji-catalogue", missing)];
+        let wanted = packages.iter().filter(|(_, wanted)| *wanted);
+        let words: Vec<&str> = wanted.flat_map(|(package, _)| ["--package", package]).collect();
+        process::build_release(workspace, &words)?;
     }
     if missing {
         let package = |package: &Package| fetch::folder(workspace).join(package.file);

@@ -12,24 +12,8 @@ use crate::process;
 use crate::python::Environment;
 use crate::steps::{Step, Work};
 
-/// What the peers need, pinned: a figure of another version is another figure.
 pub(super) const PEERS: Environment = Environment {
     variable: "CLIPZOO_BENCH_VENV",
-    packages: &[
-        "torch==2.13.0",
-        "torchvision==0.28.0",
-        "open_clip_torch==3.3.0",
-        "transformers==5.23.0",
-        "pillow==13.0.0",
-        "numpy",
-        "safetensors",
-        "six",
-        "onnx==1.23.2",
-        "onnxruntime==1.32.0",
-        "onnxscript==0.7.2",
-    ],
-    // Its training code asks for a release of lmdb that no longer builds; its models need nothing of it.
-    alone: &["cn_clip==1.6.0"],
     imports: "open_clip, cn_clip, transformers, onnxruntime, torchvision, PIL",
 };
 

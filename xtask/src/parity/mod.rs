@@ -19,25 +19,8 @@ use crate::python::Environment;
 use crate::setup;
 use crate::workspace::{Workspace, remove, write_whole};
 
-/// What the peers and the scripts need, pinned: another version may compute something else.
 const PEERS: Environment = Environment {
     variable: "CLIPZOO_PARITY_VENV",
-    packages: &[
-        "torch==2.13.0",
-        "torchvision==0.28.0",
-        "open_clip_torch==3.3.0",
-        "timm==1.0.31",
-        "transformers==5.23.0",
-        "tokenizers==0.23.3",
-        "safetensors==0.8.0",
-        "ftfy==6.3.1",
-        "pillow==13.0.0",
-        "numpy",
-        "regex",
-        "six",
-    ],
-    // Its training code asks for a release of lmdb that no longer builds; its models need nothing of it.
-    alone: &["cn_clip==1.6.0"],
     imports: "open_clip, cn_clip.clip, transformers, timm, safetensors.torch, tokenizers, ftfy, regex",
 };
 
@@ -79,7 +62,7 @@ struct Row {
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     setup::ensure(workspace, &[Need::Pip])?;
     let folder = workspace.target().join("parity");
-    let python = PEERS.python(workspace, &folder)?;
+    let python = PEERS.python(workspace)?;
     if let Some(scripts) = &options.regenerate {
         return regenerate::run(workspace, &python, scripts);
     }
@@ -127,7 +110,7 @@ fn chosen<'a>(wanted: &[String], known: &[&'a str]) -> Result<Vec<&'a str>> {
 }
 
 fn built(workspace: &Workspace) -> Result<PathBuf> {
-    process::run(process::cargo(workspace).args(["build", "--release", "--package", "clipzoo"]))?;
+    process::build_release(workspace, &["--package", "clipzoo"])?;
     Ok(demo::binary(workspace, "clipzoo"))
 }
 

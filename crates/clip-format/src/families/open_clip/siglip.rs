@@ -178,7 +178,7 @@ impl Family for Siglip {
     }
 
     fn canonical(&self, evidence: &Evidence<'_>) -> Result<Value> {
-        let (_, config) = evidence.config.ok_or_else(|| Error::invalid("the config is missing"))?;
+        let (_, config) = evidence.required_config()?;
         let model = super::model_fields(config)?;
         model.expect(&[("custom_text", json!(true))])?;
         let vision = vision_config(&model.object("vision_cfg")?, timm_name(config).unwrap_or_default())?;
