@@ -3,7 +3,7 @@
 //! Of the picture tower the config has the name alone, so its sizes stand here. Sources: `TimmModel` and `TextTransformer` of
 //! open_clip 3.3.0, `vision_transformer.py` and `attention_pool.py` of timm 1.0.31; the model is that of Zhai et al. (2023).
 
-use clip_core::{Error, Result};
+use clip_core::Result;
 use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
