@@ -9,7 +9,7 @@ use clip_format::Families;
 use clip_nn::clip_core::{Id, Position, Result};
 use clip_nn::tch::{self, Kind, Tensor};
 use clip_nn::{ImageInput, ParamOptions, TextInput, Tokens, Zoo};
-use clip_train::{Batch, BatchSource, BatchStream, Existing, Parts, RunConfig, RunDir, Schedule, Trainer};
+use clip_train::{Batch, BatchSource, BatchStream, Existing, Parts, RunConfig, RunDir, Schedule, Stop, Trainer};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
@@ -120,6 +120,7 @@ fn train(schedule: Schedule, micro_batch: usize) -> Outcome {
         config,
         observers: Vec::new(),
         run: RunDir::open(&output, Existing::Refuse).unwrap(),
+        stop: Stop::default(),
     };
     assert_eq!(Trainer::run(parts, &zoo).unwrap().step, 6);
     let metrics = fs::read_to_string(output.join("metrics.jsonl")).unwrap();

@@ -38,7 +38,7 @@ pub use image_cell::{PICTURE_EXTENSIONS, decode_base64, is_picture_name, parse_i
 pub use image_paths::image_paths;
 pub use loader::{BadRows, Batch, LastBatch, Loader, LoaderOptions, Prepare, Prepared, at_row};
 pub use ordered::{Ordered, ordered};
-pub use pending::PendingFile;
+pub use pending::{PendingFile, discard_pending};
 pub use rejects::Rejects;
 pub use table::{Columns, Format, MAX_ROW_BYTES, Roles, Row, Schema, Table, TableOptions};
 pub use tensors::{TensorFile, TensorWriter};

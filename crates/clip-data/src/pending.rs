@@ -1,13 +1,32 @@
 //! A file that appears whole or not at all: written beside its place, then renamed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clip_core::{Error, Result};
+
+/// The hidden files of this process that are under way.
+static UNDER_WAY: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn under_way() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    // A set of paths is whole whatever happened to another holder.
+    UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes the hidden files of this process's [`PendingFile`]s that are not committed: for a process that is about to end
+/// without dropping them, at Ctrl-C for example. Their commits fail afterwards.
+pub fn discard_pending() {
+    for beside in std::mem::take(&mut *under_way()) {
+        // What cannot be removed stays hidden; a process that ends can do no more.
+        fs::remove_file(beside).ok();
+    }
+}
 
 /// A file being written. Its path shows nothing new before [`commit`](Self::commit), which brings the bytes to the
 /// disk and renames; dropped before, it leaves nothing behind.
@@ -76,6 +95,7 @@ impl PendingFile {
             let beside = folder.join(format!(".{}.{}.partial", name.to_string_lossy(), unique()));
             match OpenOptions::new().read(true).write(true).create_new(true).open(&beside) {
                 Ok(file) => {
+                    under_way().insert(beside.clone());
                     let writer = Some(BufWriter::with_capacity(1 << 16, file));
                     return Ok(Self {
                         path,
@@ -117,6 +137,7 @@ impl PendingFile {
         file.sync_all()?;
         drop(file);
         fs::rename(&self.beside, &self.target)?;
+        under_way().remove(&self.beside);
         self.beside.clear();
         // The rename itself reaches the disk with its folder; not every file system can be asked for that.
         if let Ok(folder) = File::open(folder_of(&self.target)) {
@@ -152,6 +173,7 @@ impl Drop for PendingFile {
         drop(self.writer.take().map(BufWriter::into_parts));
         if !self.beside.as_os_str().is_empty() {
             fs::remove_file(&self.beside).ok();
+            under_way().remove(&self.beside);
         }
     }
 }

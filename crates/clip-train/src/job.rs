@@ -16,6 +16,7 @@ use crate::inputs::{
 };
 use crate::objectives::Objectives;
 use crate::run::RunDir;
+use crate::stop::Stop;
 use crate::trainer::{Parts, Summary, Trainer};
 use crate::views::Views;
 
@@ -40,6 +41,8 @@ pub struct Job {
     pub observers: Vec<Box<dyn Observer>>,
     /// Where the run is written, and what it goes on from.
     pub run: RunDir,
+    /// Looked at behind each step: once asked, the run makes a checkpoint and ends.
+    pub stop: Stop,
 }
 
 /// What came of a job.
@@ -67,6 +70,7 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         config,
         mut observers,
         run,
+        stop,
     } = job;
     // Phrases are looked for and codes named where a pair is read, so that all behind it sees the same concepts.
     let train: Arc<dyn PairTable> = match concepts {
@@ -179,6 +183,7 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         config,
         observers,
         run,
+        stop,
     };
     let summary = Trainer::run_with(parts, objectives, zoo)?;
     let rejects = Arc::into_inner(rejects).map(|list| list.into_inner().unwrap_or_else(PoisonError::into_inner));

@@ -37,6 +37,7 @@ mod schedule;
 mod seeds;
 mod start;
 mod step;
+mod stop;
 mod trainer;
 mod views;
 
@@ -68,4 +69,5 @@ pub use run::{Existing, RunDir, Usage, is_usage};
 pub use saved::{Near, SavedQueue};
 pub use schedule::{CoolDown, Schedule};
 pub use step::{Beside, StepLoss, StepOptions, Stepped, back_propagate};
+pub use stop::Stop;
 pub use trainer::{Parts, Summary, Trainer};

@@ -38,6 +38,7 @@ use crate::report::Report;
 use crate::run::RunDir;
 use crate::start;
 use crate::step::{Beside, StepLoss, StepOptions, back_propagate};
+use crate::stop::Stop;
 
 /// What a run is made of.
 pub struct Parts {
@@ -57,6 +58,8 @@ pub struct Parts {
     pub observers: Vec<Box<dyn Observer>>,
     /// Where the run is written, and what it goes on from.
     pub run: RunDir,
+    /// Looked at behind each step: once asked, the run makes a checkpoint and ends.
+    pub stop: Stop,
 }
 
 /// What came of a run.
@@ -98,6 +101,7 @@ pub struct Trainer {
     state: RunState,
     steps: u64,
     summary: Summary,
+    stop: Stop,
     /// The step that the run went on from. Its checkpoint stays while the run trains: the writer may still read from the
     /// model in it (a vocabulary, say).
     resumed: Option<u64>,
@@ -117,6 +121,7 @@ impl Trainer {
             config,
             observers,
             run,
+            stop,
             source: _,
         } = parts;
         config.check()?;
@@ -185,6 +190,7 @@ impl Trainer {
                 best: None,
                 refused: 0,
             },
+            stop,
             resumed: run.checkpoint().map(|checkpoint| checkpoint.state().step),
             saved: None,
         };
@@ -232,7 +238,12 @@ impl Trainer {
             let mut stream = source.start(self.state.epoch, &position)?;
             while !self.ended() {
                 match stream.next()? {
-                    Some(batch) => self.step(&batch)?,
+                    Some(batch) => {
+                        self.step(&batch)?;
+                        if self.stop.asked() && !self.ended() {
+                            return Err(self.stopped()?);
+                        }
+                    }
                     None => {
                         self.epoch()?;
                         break;
@@ -369,6 +380,13 @@ impl Trainer {
             return Err(self.diverged());
         }
         self.look_up(Point::Step)
+    }
+
+    /// Makes a checkpoint to go on from, and says what to tell.
+    fn stopped(&mut self) -> Result<Error> {
+        self.look_up(Point::Stop)?;
+        let what = format!("stopped behind step {} of {}, as asked", self.state.step, self.steps);
+        Ok(Error::unavailable(what).remedy("go on with `clipzoo train --resume` and the same --output"))
     }
 
     /// Whether there is nothing left to do.

@@ -21,6 +21,8 @@ pub(super) enum Point {
     Step,
     /// Behind the last step of an epoch.
     Epoch,
+    /// Behind a step that was asked to be the last of this process.
+    Stop,
     /// Behind the last step of the run.
     End,
 }
@@ -33,14 +35,14 @@ impl Trainer {
             // Weights whose loss is not finite are neither the last nor the best of anything.
             return match point {
                 Point::End => Err(self.diverged()),
-                Point::Step | Point::Epoch => Ok(()),
+                Point::Step | Point::Epoch | Point::Stop => Ok(()),
             };
         }
         let due = |every: Every| match every {
             Every::Steps(every) => point == Point::End || (point == Point::Step && step.is_multiple_of(every)),
-            Every::Epoch => point != Point::Step,
+            Every::Epoch => matches!(point, Point::Epoch | Point::End),
         };
-        let save = due(self.config.checkpoint_every);
+        let save = point == Point::Stop || due(self.config.checkpoint_every);
         let improved = due(self.config.evaluation.every) && !self.state.evaluated && self.evaluate()?;
         // The end of an epoch moves the state on without a step, so a checkpoint of the same step may be made again.
         let folder = if save && self.saved != Some(self.standing()) {

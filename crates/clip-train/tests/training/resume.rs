@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clip_train::{Checkpoint, Every, Existing, Parts, RunConfig, RunDir, Summary, Trainer};
+use clip_nn::clip_core::{Event, Observer};
+use clip_train::{Checkpoint, Every, Existing, Parts, RunConfig, RunDir, Stop, Summary, Trainer};
 
 use crate::tiny::{Pairs, Told, model, open, parts, zoo};
 
@@ -101,6 +102,55 @@ fn from_every_step_to_the_bit() {
             "{:?}",
             told.lines()
         );
+    }
+}
+
+/// Asks the run to end once it has seen some steps.
+struct AskAt(u64, Stop);
+
+impl Observer for AskAt {
+    fn observe(&mut self, event: &Event<'_>) -> clip_nn::clip_core::Result<()> {
+        if let Event::Step(figures) = event
+            && figures["step"] == self.0
+        {
+            self.1.ask();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn asked_to_stop_it_leaves_a_checkpoint_and_goes_on_to_the_bit() {
+    let root = tempfile::tempdir().unwrap();
+    let rare = RunConfig {
+        checkpoint_every: Every::Epoch,
+        ..config()
+    };
+    let (summary, _) = train(&root.path().join("whole"), rare.clone(), Existing::Refuse);
+    assert_eq!(summary.unwrap().step, 10);
+    let wanted = outcome(&root.path().join("whole"));
+    for step in [1, 4, 5, 9] {
+        let path = root.path().join(format!("at_{step}"));
+        let stop = Stop::default();
+        let parts = Parts {
+            observers: vec![Box::new(AskAt(step, stop.clone()))],
+            stop,
+            ..parts(
+                model(0.25),
+                Pairs::new(23, 5, 7),
+                rare.clone(),
+                RunDir::open(&path, Existing::Refuse).unwrap(),
+            )
+        };
+        let error = Trainer::run(parts, &zoo()).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("stopped behind step {step} of 10, as asked; go on with")),
+            "{error}"
+        );
+        assert!(checkpoint(&path, step).is_dir());
+        let (summary, _) = train(&path, rare.clone(), Existing::Resume);
+        assert_eq!(summary.unwrap().done, 10 - step);
+        assert!(outcome(&path) == wanted, "step {step}");
     }
 }
 

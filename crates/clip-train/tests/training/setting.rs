@@ -8,7 +8,7 @@ use base64::Engine as _;
 use clip_data::{ClipTransform, Columns, Decoder, Table, TableOptions, TransformConfig};
 use clip_nn::DualEncoder;
 use clip_nn::clip_core::{PairTable, Result, TokenBatch, Tokenizer, Vocabulary};
-use clip_train::{Augmentation, Existing, Job, Reading, RunConfig, RunDir, Trained, train};
+use clip_train::{Augmentation, Existing, Job, Reading, RunConfig, RunDir, Stop, Trained, train};
 use serde_json::Value;
 
 use crate::tiny::{Told, Writer, open, zoo};
@@ -132,6 +132,7 @@ impl Setting {
             config: config.clone(),
             observers: vec![Box::new(told.clone())],
             run,
+            stop: Stop::default(),
         };
         clip_nn::tch::set_num_threads(self.threads);
         let trained = train(job, &zoo());

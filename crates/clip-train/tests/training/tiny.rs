@@ -11,7 +11,7 @@ use clip_nn::{
     Compute, DualEncoder, Fresh, ImageBackbone, ImageEncoder, ImageInput, Init, Lora, ModelWriter, ParamOptions,
     Params, Pass, Role, TextBackbone, TextEncoder, TextInput, Tokens, TowerOutput, WeightSource, Zoo,
 };
-use clip_train::{Batch, BatchSource, BatchStream, Embedded, Evaluation, Parts, RunConfig, RunDir};
+use clip_train::{Batch, BatchSource, BatchStream, Embedded, Evaluation, Parts, RunConfig, RunDir, Stop};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 
@@ -386,5 +386,6 @@ pub(crate) fn parts(model: DualEncoder, pairs: Pairs, config: RunConfig, run: Ru
         config,
         observers: Vec::new(),
         run,
+        stop: Stop::default(),
     }
 }

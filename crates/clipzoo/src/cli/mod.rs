@@ -3,6 +3,7 @@
 mod args;
 mod average;
 mod calibrate;
+mod completions;
 mod concepts;
 mod convert;
 mod evaluate;
@@ -12,6 +13,7 @@ mod failure;
 mod inputs;
 mod inspect;
 mod inspect_queue;
+mod interrupt;
 mod models;
 mod predict;
 mod preprocess;
@@ -63,7 +65,7 @@ impl Cli {
         Ok(self)
     }
 
-    /// Runs the process's own arguments; gives the exit status: 0 done, 1 failed, 2 wrong usage.
+    /// Runs the process's own arguments; gives the exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
     ///
     /// On Linux a command that runs long starts itself once more in the same process, under `OMP_WAIT_POLICY=passive`;
     /// set that variable to decide otherwise.
@@ -92,9 +94,19 @@ impl Cli {
         if own && arguments.command.runs_long() {
             waiting::sleep_while_waiting();
         }
+        if own {
+            interrupt::listen();
+        }
         match self.dispatch(arguments.command) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => failure.report(),
+            Err(failure) => {
+                let status = failure.report();
+                if interrupt::heard() {
+                    ExitCode::from(interrupt::STATUS)
+                } else {
+                    status
+                }
+            }
         }
     }
 
@@ -111,6 +123,8 @@ impl Cli {
             Command::Average(args) => average::run(self, args),
             Command::Calibrate(args) => calibrate::run(self, args),
             Command::Models(args) => models::run(self, args),
+            Command::Completions(args) => completions::completions(&args),
+            Command::Man(args) => completions::man(&args),
         }
     }
 }
@@ -153,6 +167,10 @@ enum Command {
     Calibrate(calibrate::Args),
     /// List what this program knows, and whether CUDA is there
     Models(models::Args),
+    /// Write a shell's completions
+    Completions(completions::CompletionArgs),
+    /// Write manual pages
+    Man(completions::ManArgs),
 }
 
 impl Command {
@@ -165,6 +183,7 @@ impl Command {
             Self::Tokenize(_) | Self::Preprocess(_) | Self::Concepts(_) => false,
             Self::Calibrate(_) => true,
             Self::Inspect(_) | Self::Convert(_) | Self::Average(_) | Self::Models(_) => false,
+            Self::Completions(_) | Self::Man(_) => false,
         }
     }
 }

@@ -11,13 +11,14 @@ use clip_models::{Join, Loaded};
 use clip_nn::{Fresh, ParamOptions, Preparation};
 use clip_train::{
     DataConfig, Environment, Every, Existing, Job, JoinConfig, LoraConfig, Precision, Reading, RunConfig, RunDir,
-    Schedule, Terminal, Trained, is_usage, train as train_job,
+    Schedule, Stop, Terminal, Trained, is_usage, train as train_job,
 };
 
 use super::Cli;
 use super::args::{Compute, Cut, Dtype, OnBadRow, located, note, open_table, print};
 use super::average::{Mix, Mixed};
 use super::failure::{Failure, Outcome, usage};
+use super::interrupt;
 use super::rows::ColumnDecoder;
 use super::tuning::TuningFlags;
 
@@ -342,6 +343,8 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
     }
     let concepts = config.concepts.open()?;
     let mix = Mix::planned(cli, &config, &args.output, params, reading.clone(), valid.clone())?;
+    let stop = Stop::default();
+    interrupt::ask(stop.clone());
     let job = Job {
         concepts: Some(concepts),
         model: loaded.model,
@@ -352,6 +355,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         config,
         observers: vec![Box::new(Terminal::new())],
         run,
+        stop,
     };
     let trained = train_job(job, &cli.zoo)?;
     let averaged = match mix {

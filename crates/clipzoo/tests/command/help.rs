@@ -2,7 +2,7 @@
 
 use super::support::Folder;
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "train",
     "evaluate",
     "predict",
@@ -14,6 +14,8 @@ const COMMANDS: [&str; 11] = [
     "average",
     "calibrate",
     "models",
+    "completions",
+    "man",
 ];
 
 #[test]

@@ -10,6 +10,8 @@ mod evaluate;
 mod help;
 mod hub;
 mod inspect;
+#[cfg(unix)]
+mod interrupt;
 mod memory;
 mod predict;
 mod queue;
