@@ -3,21 +3,37 @@
 //! - [`evaluate`]: how well texts find their images and images their texts, by a [`Relevance`].
 //! - [`ConceptQueries`]: how well the names of concepts find the pictures that carry them.
 //! - [`Retrieval`]: the nearest rows of a gallery, as an [`App`](clip_core::App) that a command or a server drives.
+//! - [`Classify`]: the likeliest of some labels for a picture, as an app; [`ZeroShot`] is its heart, [`Tally`] its figures,
+//!   [`classify_page`] both to look at.
+//! - [`Compare`]: two models on the same queries, as an app; [`compare()`] is its heart, [`compare_page`] its page.
 //! - [`Predictor`]: any number of rows through an [`Embedder`](clip_core::Embedder) into a
 //!   [`FeatureSink`](clip_core::FeatureSink).
 //! - [`retrieval_page`]: an evaluation to look at, with pictures.
 //!
 //! Any engine drives them: whatever implements [`Embedder`](clip_core::Embedder).
 
+mod classify;
+mod compare;
 mod concepts;
 mod evaluate;
+mod language;
 mod page;
 mod predict;
 mod relevance;
 mod retrieval;
+mod uploads;
 
+pub use classify::{
+    Class, ClassFigures, Classes, Classify, ClassifyFigures, ClassifyPage, ClassifyRequest, ClassifyResponse, Guess,
+    LabelHit, Sample, TEMPLATE_SETS, Tally, Templates, ZeroShot, classify_page,
+};
+pub use compare::{
+    Compare, ComparePage, CompareRequest, CompareResponse, CompareSummary, Compared, ComparedQuery, Comparison,
+    Contender, FoundBy, Judged, SideFigures, Winner, compare, compare_page,
+};
 pub use concepts::ConceptQueries;
 pub use evaluate::{Evaluation, chance, evaluate};
+pub use language::Language;
 pub use page::{Gallery, PageOptions, retrieval_page};
 pub use predict::{Predictor, PreparedRow};
 pub use relevance::{Relevance, Sides};

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use clip_core::{App, EmbedWorker, Embedder, Embeddings, EncodedImage, Error, ImageDecoder, Result};
+use clip_core::{App, EmbedWorker, Embedder, Embeddings, Error, ImageDecoder, Result};
 use clip_index::{Options, top_k};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::uploads::embed_uris;
 
 /// Queries that one request may hold.
 const MAX_QUERIES: usize = 1024;
@@ -117,18 +117,6 @@ impl Retrieval {
             .map(|hits| hits.into_iter().map(hit).collect())
             .collect())
     }
-
-    fn embed_images(&self, uris: &[String]) -> Result<Embeddings> {
-        let Some(decoder) = &self.decoder else {
-            return Err(Error::invalid("queries are texts here; pictures are not taken").column("images"));
-        };
-        let mut images = Vec::with_capacity(uris.len());
-        for (number, uri) in uris.iter().enumerate() {
-            let image = data_uri(uri).and_then(|bytes| decoder.decode(&EncodedImage::Bytes(bytes.into())));
-            images.push(image.map_err(|error| error.column(format!("images[{number}]")))?);
-        }
-        self.worker.embed_images(&images)
-    }
 }
 
 impl App for Retrieval {
@@ -153,39 +141,12 @@ impl App for Retrieval {
             response.texts = self.search(&self.worker.embed_texts(&texts)?, request.k)?;
         }
         if !request.images.is_empty() {
-            response.images = self.search(&self.embed_images(&request.images)?, request.k)?;
+            let Some(decoder) = &self.decoder else {
+                return Err(Error::invalid("queries are texts here; pictures are not taken").column("images"));
+            };
+            let images = embed_uris(&self.worker, &**decoder, &request.images)?;
+            response.images = self.search(&images, request.k)?;
         }
         Ok(response)
-    }
-}
-
-/// The bytes of a data URI in base64.
-fn data_uri(uri: &str) -> Result<Vec<u8>> {
-    let body = uri
-        .strip_prefix("data:")
-        .and_then(|rest| rest.split_once(','))
-        .filter(|(head, _)| head.ends_with(";base64"));
-    let (_, body) = body.ok_or_else(|| {
-        Error::invalid("the picture is no data URI in base64").remedy("write it as data:image/png;base64,…")
-    })?;
-    STANDARD
-        .decode(body.trim())
-        .map_err(|error| Error::invalid(format!("the picture is no base64: {error}")).source(error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn data_uris_are_read() {
-        assert_eq!(data_uri("data:image/png;base64,AQID").unwrap(), [1, 2, 3]);
-        for (bad, what) in [
-            ("AQID", "no data URI"),
-            ("data:image/png,AQID", "no data URI"),
-            ("data:;base64,A", "no base64"),
-        ] {
-            assert!(data_uri(bad).unwrap_err().what().contains(what), "{bad}");
-        }
     }
 }

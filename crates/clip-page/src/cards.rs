@@ -10,16 +10,19 @@ pub enum Tone {
     Good,
     /// Not as it should be.
     Bad,
+    /// Neither, but worth a look: what two sides do not share.
+    Apart,
     /// Neither.
     #[default]
     Plain,
 }
 
 impl Tone {
-    fn class(self) -> &'static str {
+    pub(crate) fn class(self) -> &'static str {
         match self {
             Self::Good => "good",
             Self::Bad => "bad",
+            Self::Apart => "apart",
             Self::Plain => "plain",
         }
     }
@@ -28,6 +31,7 @@ impl Tone {
         match self {
             Self::Good => "✓",
             Self::Bad => "✗",
+            Self::Apart => "◆",
             Self::Plain => "",
         }
     }
@@ -49,10 +53,16 @@ impl Verdict {
         }
     }
 
-    fn render(&self, html: &mut Html, name: &'static str) {
+    /// Whether there are no words.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    pub(crate) fn render(&self, html: &mut Html, name: &'static str) {
         let class = match self.tone {
             Tone::Good => "verdict good",
             Tone::Bad => "verdict bad",
+            Tone::Apart => "verdict apart",
             Tone::Plain => "verdict plain",
         };
         html.element(name, &[("class", class)], |html| {
@@ -92,12 +102,17 @@ impl Exhibit {
     }
 }
 
+/// Things that were found, best first: what stands below a query.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Answers(Vec<Answer>);
+
 /// One of the things that were found.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Answer {
     exhibit: Exhibit,
     figure: String,
-    mark: Option<Verdict>,
+    /// The first decides the frame.
+    marks: Vec<Verdict>,
 }
 
 /// A query, a verdict on it, and its answers, best first.
@@ -105,7 +120,7 @@ struct Answer {
 pub struct Card {
     query: Exhibit,
     verdict: Verdict,
-    answers: Vec<Answer>,
+    answers: Answers,
 }
 
 impl Card {
@@ -114,18 +129,14 @@ impl Card {
         Self {
             query,
             verdict,
-            answers: Vec::new(),
+            answers: Answers::default(),
         }
     }
 
     /// Appends an answer with its figure (a score, a rank) and, for one that should stand out, a mark.
     #[must_use]
     pub fn answer(mut self, exhibit: Exhibit, figure: impl Into<String>, mark: Option<Verdict>) -> Self {
-        self.answers.push(Answer {
-            exhibit,
-            figure: figure.into(),
-            mark,
-        });
+        self.answers.push(exhibit, figure.into(), mark);
         self
     }
 }
@@ -156,40 +167,54 @@ impl Part for Cards {
 impl Part for Card {
     fn render(&self, html: &mut Html) {
         html.element("article", &[("class", "card")], |html| {
-            html.element("header", &[], |html| {
-                if let Some(picture) = &self.query.picture {
-                    html.picture(picture);
-                }
-                html.element("div", &[], |html| {
-                    if !self.query.words.is_empty() {
-                        html.text_element("h3", "", &self.query.words);
-                    }
-                    self.verdict.render(html, "p");
-                });
-            });
-            let class = if self.answers.iter().any(|answer| answer.exhibit.picture.is_some()) {
-                "pictures"
-            } else {
-                "lines"
-            };
-            html.element("ol", &[("class", class)], |html| {
-                self.answers.iter().for_each(|answer| answer.render(html))
-            });
+            header(html, &self.query, &self.verdict);
+            self.answers.render(html);
+        });
+    }
+}
+
+/// What was asked, and how it went.
+pub(crate) fn header(html: &mut Html, query: &Exhibit, verdict: &Verdict) {
+    html.element("header", &[], |html| {
+        if let Some(picture) = &query.picture {
+            html.picture(picture);
+        }
+        html.element("div", &[], |html| {
+            if !query.words.is_empty() {
+                html.text_element("h3", "", &query.words);
+            }
+            verdict.render(html, "p");
+        });
+    });
+}
+
+impl Answers {
+    pub(crate) fn push(&mut self, exhibit: Exhibit, figure: String, marks: impl IntoIterator<Item = Verdict>) {
+        let marks = marks.into_iter().collect();
+        self.0.push(Answer { exhibit, figure, marks });
+    }
+
+    pub(crate) fn render(&self, html: &mut Html) {
+        let class = if self.0.iter().any(|answer| answer.exhibit.picture.is_some()) {
+            "pictures"
+        } else {
+            "lines"
+        };
+        html.element("ol", &[("class", class)], |html| {
+            self.0.iter().for_each(|answer| answer.render(html))
         });
     }
 }
 
 impl Answer {
     fn render(&self, html: &mut Html) {
-        let class = self.mark.as_ref().map_or("plain", |mark| mark.tone.class());
+        let class = self.marks.first().map_or("plain", |mark| mark.tone.class());
         html.element("li", &[("class", class)], |html| {
             if let Some(picture) = &self.exhibit.picture {
                 html.picture(picture);
             }
             html.element("div", &[("class", "caption")], |html| {
-                if let Some(mark) = &self.mark {
-                    mark.render(html, "span");
-                }
+                self.marks.iter().for_each(|mark| mark.render(html, "span"));
                 if !self.exhibit.words.is_empty() {
                     html.text_element("span", "words", &self.exhibit.words);
                 }

@@ -3,7 +3,9 @@
 
 use std::cell::RefCell;
 
-use clip_page::{Card, Cards, Exhibit, Facts, Listing, Page, Picture, Plot, Plots, Table, Tone, Verdict};
+use clip_page::{
+    Card, Cards, Exhibit, Facts, Listing, Matrix, Page, Picture, Plot, Plots, Side, Table, Tone, Verdict, Versus,
+};
 use html5ever::tendril::StrTendril;
 use html5ever::tokenizer::{BufferQueue, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts};
 use proptest::prelude::*;
@@ -69,6 +71,16 @@ fn page_of(text: &str) -> Page {
     page.add(&Cards::new([card]));
     page.add(&Plots::new([Plot::new(text).line(format!("{text} "), [(1.0, 2.0)])]));
     page.add(&Listing::new(text, text));
+    page.add(&Matrix::new(text, text, [text]).row(text, [(text.to_owned(), 0.5, Tone::Good)]));
+    let side = || {
+        Side::new(text, Verdict::new(Tone::Plain, text)).answer(
+            Exhibit::picture(picture(), text),
+            text,
+            [Verdict::new(Tone::Apart, text), Verdict::new(Tone::Good, text)],
+        )
+    };
+    let verdict = Verdict::new(Tone::Plain, text);
+    page.add(&Versus::new(Exhibit::words(text), verdict, [side(), side()]));
     page
 }
 
