@@ -25,7 +25,7 @@ impl Language {
     }
 
     /// The one of two wordings.
-    pub(crate) fn say<T>(self, english: T, chinese: T) -> T {
+    pub fn say<T>(self, english: T, chinese: T) -> T {
         match self {
             Self::English => english,
             Self::Chinese => chinese,

@@ -58,37 +58,39 @@ pub fn classify_page(shown: &ClassifyPage<'_>) -> Result<Page> {
 impl ClassifyPage<'_> {
     fn summary(&self, figures: &ClassifyFigures) -> Table {
         let say = |english, chinese| self.language.say(english, chinese);
-        let caption = say(
-            "Percent of the pictures whose first label, or one of the first five, is the right one; F1, its mean over the labels",
-            "首选标签正确、前五个标签中含正确标签的图片所占百分比；各标签 F1 的平均值",
+        let caption = self.language.say(
+            format!(
+                "Of {} pictures with a known label, beside blind guessing and always naming the commonest label",
+                figures.pictures
+            ),
+            format!(
+                "{} 张有已知标签的图片；并列随机猜测与总选最常见标签的结果",
+                figures.pictures
+            ),
         );
-        let top_5 = say("among first 5 %", "前五 %");
         let columns = [
             "",
-            say("accuracy %", "准确率 %"),
-            top_5,
-            say("macro F1 %", "宏平均 F1 %"),
-            say("pictures", "图片数"),
+            say("model", "模型"),
+            say("chance", "随机"),
+            say("commonest", "最常见"),
         ];
         let figure = |value: f64| format!("{value:.1}");
         let none = || "–".to_owned();
-        let row = [
+        let first = [
             figure(figures.accuracy_1),
-            figure(figures.accuracy_5),
-            figure(figures.macro_f1),
-            figures.pictures.to_string(),
+            figure(figures.chance),
+            figure(figures.commonest),
         ];
-        let five = 5.0f64.min(figures.labels as f64);
-        Table::new(caption, columns)
-            .row(say("this model", "本模型"), row)
-            .row(
-                say("by chance", "随机猜测"),
-                [figure(figures.chance), figure(figures.chance * five), none(), none()],
-            )
-            .row(
-                say("always the commonest label", "总选最常见的标签"),
-                [figure(figures.commonest), none(), none(), none()],
-            )
+        let mut table = Table::new(caption, columns).row(say("accuracy %", "准确率 %"), first);
+        // Of five labels or fewer the right one is always among the first five.
+        if figures.labels > 5 {
+            let within = [figure(figures.accuracy_5), figure(5.0 * figures.chance), none()];
+            table = table.row(say("among first 5 %", "前五含正确 %"), within);
+        }
+        table.row(
+            say("macro F1 %", "宏平均 F1 %"),
+            [figure(figures.macro_f1), none(), none()],
+        )
     }
 
     fn matrix(&self, figures: &ClassifyFigures) -> Matrix {
@@ -329,7 +331,15 @@ mod tests {
         assert!(html.contains("lang=\"zh-Hans\"") && html.contains("给出的标签") && html.contains("2 张图片"));
         assert!(!html.contains("F1") && !html.contains("Labels given"));
         let known = page(Language::Chinese, 3, &[(Some(1), 2), (Some(2), 2)]);
-        for words in ["accuracy", "precision", "chance", "taken", "mistake", "sure"] {
+        for words in [
+            "accuracy",
+            "precision",
+            "chance",
+            "commonest",
+            "taken",
+            "mistake",
+            "sure",
+        ] {
             assert!(!known.split("</style>").nth(1).unwrap().contains(words), "{words}");
         }
     }

@@ -106,6 +106,15 @@ impl SideFigures {
 }
 
 impl Judged {
+    /// The sign test in percent, for people: no chance is shown as none.
+    pub fn sign_test_shown(&self) -> String {
+        if self.sign_test < 0.001 {
+            "< 0.1 %".to_owned()
+        } else {
+            format!("{:.1} %", 100.0 * self.sign_test)
+        }
+    }
+
     pub(super) fn new(a: &Ranks, b: &Ranks, queries: &[Compared], top: usize) -> Result<Self> {
         let winners: Vec<Winner> = queries.iter().filter_map(|query| query.winner(top)).collect();
         let count = |winner: Winner| winners.iter().filter(|&&won| won == winner).count();

@@ -96,7 +96,6 @@ impl ComparePage<'_> {
             wins_b,
             draws,
             neither,
-            sign_test,
             ..
         } = judged;
         let top = self.comparison.summary.top;
@@ -110,15 +109,15 @@ impl ComparePage<'_> {
         let english = format!(
             "Of {queries} queries with a known right picture A wins {} and B {}: the winner shows a right picture among the first \
              {top}, and further ahead than the other. In {draws} both show it at the same place, in {neither} neither shows it. Two \
-             equally good models would share the wins as unevenly, or more so, with a chance of {:.1} %.",
+             equally good models would share the wins as unevenly, or more so, with a chance of {}.",
             wins(wins_a),
             wins(wins_b),
-            100.0 * sign_test
+            judged.sign_test_shown()
         );
         let chinese = format!(
             "在已知正确图片的 {queries} 条查询中，A 胜 {wins_a} 条，B 胜 {wins_b} 条：胜者在前 {top} 个结果中给出正确图片，且排位更靠前。\
-             两者排位相同的有 {draws} 条，两者都未给出的有 {neither} 条。若两个模型同样好，胜负至少如此悬殊的概率为 {:.1} %。",
-            100.0 * sign_test
+             两者排位相同的有 {draws} 条，两者都未给出的有 {neither} 条。若两个模型同样好，胜负至少如此悬殊的概率为 {}。",
+            judged.sign_test_shown()
         );
         self.language.say(english, chinese)
     }
@@ -162,7 +161,7 @@ impl ComparePage<'_> {
             ),
             format!(
                 "每张图片下方为其得分（余弦相似度），两个模型的得分不可互相比较。“仅 A”表示另一模型的前 {top} 个结果中没有该图片；\
-                 “B：3”表示另一模型给它的不同名次。"
+                 “B:3”表示另一模型给它的不同名次。"
             ),
         );
         words
@@ -223,7 +222,7 @@ impl ComparePage<'_> {
             }
             let elsewhere = at.filter(|&at| at != place).map(|at| {
                 self.language
-                    .say(format!(" · {others}: {}", at + 1), format!(" · {others}：{}", at + 1))
+                    .say(format!(" · {others}: {}", at + 1), format!(" · {others}:{}", at + 1))
             });
             let figure = format!("{:.3}{}", hit.score, elsewhere.unwrap_or_default());
             side = side.answer(Exhibit::picture((self.picture)(hit.row)?, ""), figure, marks);

@@ -141,19 +141,19 @@ proptest! {
         let (mut overlap, mut wins) = (0.0, [0, 0]);
         for (query, compared) in found.queries.iter().enumerate() {
             let right = &queries[query].2;
-            let mut ranks = [None, None];
-            for side in 0..2 {
+            let mut ranks = [None::<usize>; 2];
+            for (side, rank) in ranks.iter_mut().enumerate() {
                 let hits = &compared.sides[side].hits;
                 prop_assert_eq!(hits.len(), top.min(gallery.len()));
                 // What is not shown is no better than what is shown last.
                 let last = hits.last().unwrap().score;
                 let unseen = (0..gallery.len()).filter(|row| hits.iter().all(|hit| hit.row != *row));
                 prop_assert!(unseen.into_iter().all(|row| score(side, query, row) <= last));
-                ranks[side] = right.iter().map(|&row| {
+                *rank = right.iter().map(|&row| {
                     let own = score(side, query, row);
                     1 + (0..gallery.len()).filter(|other| !right.contains(other) && score(side, query, *other) >= own).count()
                 }).min();
-                prop_assert_eq!(compared.sides[side].rank.map(|rank| rank as usize), ranks[side]);
+                prop_assert_eq!(compared.sides[side].rank.map(|rank| rank as usize), *rank);
             }
             let [a, b] = &compared.sides;
             let common = a.hits.iter().filter(|hit| b.hits.iter().any(|other| other.row == hit.row)).count();
