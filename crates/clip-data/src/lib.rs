@@ -3,7 +3,7 @@
 //! From a file to batches: [`Table`] (TSV, CSV, JSONL, a folder of pictures) is a [`PairTable`](clip_core::PairTable);
 //! in an order it is a [`PairSource`](clip_core::PairSource), whose rows a [`Loader`] makes ready on several threads,
 //! opening pictures with [`Decoder`] and [`ClipTransform`]. [`TextFile`] and [`image_paths`] give texts and pictures
-//! alone. [`PhraseConcepts`] and [`ColumnConcepts`] say which concepts a pair carries. [`open_sink`] and [`read_features`] write and read features, [`TensorWriter`] and [`TensorFile`] other arrays.
+//! alone, [`read_labels`] labels to choose from. [`PhraseConcepts`] and [`ColumnConcepts`] say which concepts a pair carries. [`open_sink`] and [`read_features`] write and read features, [`TensorWriter`] and [`TensorFile`] other arrays.
 //! Whatever is written appears whole or not at all: [`PendingFile`]. Rows that were refused are listed by [`Rejects`].
 
 mod augment;
@@ -14,6 +14,7 @@ mod decode;
 mod features;
 mod image_cell;
 mod image_paths;
+mod labels;
 mod loader;
 mod ordered;
 mod pending;
@@ -36,6 +37,7 @@ pub use decode::{Decoder, Limits};
 pub use features::{SinkOptions, feature_name, open_sink, read_features};
 pub use image_cell::{PICTURE_EXTENSIONS, decode_base64, is_picture_name, parse_image_cell};
 pub use image_paths::image_paths;
+pub use labels::{LabelRow, read_labels};
 pub use loader::{BadRows, Batch, LastBatch, Loader, LoaderOptions, Prepare, Prepared, at_row};
 pub use ordered::{Ordered, ordered};
 pub use pending::{PendingFile, discard_pending};

@@ -14,7 +14,7 @@ use clip_core::{Concept, EncodedImage, Error, Id, Origin, Pair, PairTable, Resul
 
 pub use options::{Columns, Format, Roles, Schema, TableOptions};
 pub use row::Row;
-pub(crate) use row::{kind, not_json, utf8};
+pub(crate) use row::{csv_record, kind, not_json, utf8};
 pub use rows::MAX_ROW_BYTES;
 
 use crate::image_cell::parse_image_cell;

@@ -192,7 +192,7 @@ impl Row {
 }
 
 /// The cells of one CSV row, given without its line end.
-pub(super) fn csv_record(bytes: &[u8]) -> Result<csv::ByteRecord> {
+pub(crate) fn csv_record(bytes: &[u8]) -> Result<csv::ByteRecord> {
     // An empty row is one empty cell here; the reader by itself would skip it.
     if bytes.is_empty() {
         return Ok(csv::ByteRecord::from(vec![""]));
