@@ -20,6 +20,8 @@ pub(crate) enum Need {
     Npm,
     /// cargo-deny.
     CargoDeny,
+    /// Chromium.
+    Chromium,
 }
 
 /// The version that `rust-version` in the root's manifest states.
@@ -47,6 +49,7 @@ impl Need {
             Self::Pip => probe("python3", &["-m", "pip", "--version"]).is_some(),
             Self::Npm => probe("npm", &["--version"]).is_some(),
             Self::CargoDeny => probe("cargo-deny", &["--version"]).is_some(),
+            Self::Chromium => probe("chromium", &["--version"]).is_some(),
         }
     }
 
@@ -83,6 +86,10 @@ impl Need {
             Self::CargoDeny => {
                 "cargo-deny, which checks licences and sources: cargo install --locked cargo-deny".to_string()
             }
+            Self::Chromium => format!(
+                "Chromium, in which the tests look at pages: {}",
+                install("chromium", "chromium", "chromium", "brew install chromium")
+            ),
         }
     }
 }

@@ -94,7 +94,11 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         .only
         .map_or_else(|| Step::value_variants().to_vec(), |step| vec![step]);
     // Told before the first minute is spent. A step asked for by name is not skipped either.
-    let tools: Vec<Need> = steps.iter().filter_map(|step| step.tool()).collect();
+    let mut tools: Vec<Need> = steps.iter().filter_map(|step| step.tool()).collect();
+    if options.all {
+        // Pages are looked at by tests that are left out otherwise.
+        tools.push(Need::Chromium);
+    }
     if options.all || options.only.is_some() {
         prerequisites::check(&tools)?;
     }

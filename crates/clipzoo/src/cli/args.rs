@@ -198,6 +198,22 @@ pub(crate) fn new_directory(path: &Path) -> Outcome {
     Ok(())
 }
 
+/// What `--language` takes: the language of a page's own words.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PageLanguage {
+    En,
+    Zh,
+}
+
+impl From<PageLanguage> for clip_apps::Language {
+    fn from(language: PageLanguage) -> Self {
+        match language {
+            PageLanguage::En => Self::English,
+            PageLanguage::Zh => Self::Chinese,
+        }
+    }
+}
+
 /// How a table is read.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Table")]

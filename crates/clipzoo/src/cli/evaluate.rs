@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clip_apps::{Evaluation, Predictor, Relevance, Sides, chance, evaluate};
 use clip_core::serde_json;
-use clip_core::{Embedder, Embeddings, Error, FeatureRows, FeatureSink, Id, Modality, PairTable, Result};
+use clip_core::{Embedder, Embeddings, Error, Id, Modality, PairTable, Result};
 use clip_data::{BadRows, Decoder, Rejects, Roles, Table, feature_name, read_features};
 use clip_index::{Figures, Options};
 
@@ -14,6 +14,7 @@ use super::args::{Compute, Cut, TableArgs, check_batch_size, note, print};
 use super::evaluate_concepts::{Asked, ConceptArgs, Wanted};
 use super::evaluate_page::{self, Shown};
 use super::failure::{Outcome, usage};
+use super::kept::{Kept, pick};
 use super::progress::Progress;
 use super::rows::{Preparer, Refused, policed};
 
@@ -264,17 +265,6 @@ fn relevance(args: &Args, table: &Table, rows: &[usize]) -> Result<Relevance> {
     Ok(Relevance::by_items(&items?))
 }
 
-/// The given rows.
-fn pick(features: Embeddings, rows: &[usize]) -> Result<Embeddings> {
-    if rows.len() == features.len() || features.is_empty() {
-        return Ok(features);
-    }
-    Embeddings::new(
-        rows.iter().flat_map(|&row| features.row(row)).copied().collect(),
-        features.dim(),
-    )
-}
-
 /// Takes out pairs of which a row is all zeros: what `predict` writes for a refused row. Where a relevance file names rows
 /// by number, they stay, and the user is told.
 fn without_refused(texts: Embeddings, images: Embeddings, named: bool) -> Result<(Embeddings, Embeddings)> {
@@ -298,22 +288,4 @@ fn without_refused(texts: Embeddings, images: Embeddings, named: bool) -> Result
         texts.len() - good.len()
     ));
     Ok((pick(texts, &good)?, pick(images, &good)?))
-}
-
-/// Keeps the features in memory, for ranking.
-#[derive(Default)]
-struct Kept {
-    texts: Embeddings,
-    images: Embeddings,
-}
-
-impl FeatureSink for Kept {
-    fn append(&mut self, rows: FeatureRows) -> Result<()> {
-        rows.texts.map_or(Ok(()), |texts| self.texts.append(&texts))?;
-        rows.images.map_or(Ok(()), |images| self.images.append(&images))
-    }
-
-    fn commit(self: Box<Self>) -> Result<()> {
-        Ok(())
-    }
 }

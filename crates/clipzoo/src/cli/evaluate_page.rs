@@ -3,13 +3,11 @@
 use std::path::Path;
 
 use clip_apps::{Evaluation, Gallery, PageOptions, Relevance, retrieval_page};
-use clip_core::{Embeddings, Error, ImageDecoder, PairTable, Result};
-use clip_data::{Decoder, Table, thumbnail};
+use clip_core::{Embeddings, PairTable, Result};
+use clip_data::Table;
 use clip_index::Options;
-use clip_page::Picture;
 
-/// Pixels on the shorter side of the page's pictures.
-const SHORTEST: usize = 96;
+use super::pictures::of_row;
 
 /// What the page shows samples of. Row `i` of the features is row `rows[i]` of the table.
 pub(super) struct Shown<'a> {
@@ -36,14 +34,7 @@ pub(super) fn write(
             .and_then(|pair| pair.texts.first().map(ToString::to_string))
             .unwrap_or_default()
     };
-    let picture = |row: usize| {
-        let pair = shown.table.get(shown.rows[row])?;
-        let image = pair
-            .images
-            .first()
-            .ok_or_else(|| Error::invalid("the row has no picture"))?;
-        Picture::new(thumbnail(&Decoder::default().decode(image)?, SHORTEST)?, text(row))
-    };
+    let picture = |row: usize| of_row(shown.table, shown.rows[row], text(row));
     let gallery = Gallery {
         texts: shown.texts,
         images: shown.images,

@@ -3,6 +3,11 @@
 mod args;
 mod average;
 mod calibrate;
+mod classify;
+mod classify_lines;
+mod classify_pictures;
+mod compare;
+mod compare_queries;
 mod completions;
 mod concepts;
 mod convert;
@@ -14,7 +19,9 @@ mod inputs;
 mod inspect;
 mod inspect_queue;
 mod interrupt;
+mod kept;
 mod models;
+mod pictures;
 mod predict;
 mod preprocess;
 mod progress;
@@ -115,6 +122,8 @@ impl Cli {
             Command::Train(args) => train::run(self, *args),
             Command::Evaluate(args) => evaluate::run(self, args),
             Command::Predict(args) => predict::run(self, args),
+            Command::Classify(args) => classify::run(self, *args),
+            Command::Compare(args) => compare::run(self, *args),
             Command::Tokenize(args) => tokenize::run(self, args),
             Command::Preprocess(args) => preprocess::run(self, args),
             Command::Concepts(args) => concepts::run(args),
@@ -151,6 +160,10 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Write the features of texts and pictures
     Predict(predict::Args),
+    /// Say which of some labels pictures show, without training for them
+    Classify(Box<classify::Args>),
+    /// Show two models' answers to the same queries side by side
+    Compare(Box<compare::Args>),
     /// Show the token ids that the model sees
     Tokenize(tokenize::Args),
     /// Show the pixels that the model sees
@@ -181,7 +194,7 @@ impl Command {
             Self::Evaluate(args) => args.runs_long(),
             Self::Predict(args) => args.runs_long(),
             Self::Tokenize(_) | Self::Preprocess(_) | Self::Concepts(_) => false,
-            Self::Calibrate(_) => true,
+            Self::Calibrate(_) | Self::Classify(_) | Self::Compare(_) => true,
             Self::Inspect(_) | Self::Convert(_) | Self::Average(_) | Self::Models(_) => false,
             Self::Completions(_) | Self::Man(_) => false,
         }

@@ -6,6 +6,8 @@ const COMMANDS: [&str; 13] = [
     "train",
     "evaluate",
     "predict",
+    "classify",
+    "compare",
     "tokenize",
     "preprocess",
     "concepts",

@@ -4,6 +4,9 @@
 mod average;
 mod bad_input;
 mod calibrate;
+mod chromium;
+mod classify;
+mod compare;
 mod concepts;
 mod convert;
 mod evaluate;
@@ -13,6 +16,7 @@ mod inspect;
 #[cfg(unix)]
 mod interrupt;
 mod memory;
+mod pages;
 mod predict;
 mod queue;
 mod report;
