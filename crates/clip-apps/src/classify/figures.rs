@@ -242,6 +242,9 @@ mod tests {
         assert!(tally.samples(None, 0).is_empty());
     }
 
+    /// A picture's truth and guesses.
+    type Row = (usize, Vec<usize>);
+
     proptest! {
         /// Each figure by its definition, counted picture by picture.
         #[test]
@@ -254,7 +257,7 @@ mod tests {
             }
             let figures = tally.figures(&classes(6)).unwrap();
             let n = rows.len() as f64;
-            let share = |what: &dyn Fn(&(usize, Vec<usize>)) -> bool| rows.iter().filter(|row| what(row)).count() as f64;
+            let share = |what: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| what(row)).count() as f64;
             let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
             prop_assert!(near(figures.accuracy_1, 100.0 * share(&|(truth, guessed)| guessed[0] == *truth) / n));
             prop_assert!(near(figures.accuracy_5, 100.0 * share(&|(truth, guessed)| guessed[..guessed.len().min(5)].contains(truth)) / n));
