@@ -1,5 +1,6 @@
 //! `clipzoo classify`: which of some labels pictures show, without training for them.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clip_apps::{
@@ -7,7 +8,7 @@ use clip_apps::{
 };
 use clip_core::serde_json::json;
 use clip_core::{Embedder, Error, FeatureRows, FeatureSink, Result};
-use clip_data::{BadRows, ConceptNames, Decoder, Rejects, read_labels};
+use clip_data::{BadRows, ConceptNames, Decoder, PendingFile, Rejects, read_labels};
 use clip_index::Options;
 use clip_nn::Pipeline;
 
@@ -151,6 +152,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         None if alone => Lines::Printed,
         None => Lines::None,
     };
+    let page = args.page.as_ref().map(PendingFile::create).transpose()?;
     let threads = args.compute.set_threads()?;
     let pipeline = args.model.open(cli, &args.compute)?;
     let zero_shot = read_names(&pipeline, classes, &templates)?;
@@ -186,8 +188,8 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         }
     }
     // Behind the figures, so that a page that cannot be written does not cost them.
-    if let Some(path) = &args.page {
-        write_page(&args, &templates, zero_shot.classes(), &tally, &pictures, path)?;
+    if let Some(page) = page {
+        write_page(&args, &templates, zero_shot.classes(), &tally, &pictures, page)?;
     }
     Ok(())
 }
@@ -312,7 +314,7 @@ fn write_page(
     classes: &Classes,
     tally: &Tally,
     pictures: &Pictures,
-    path: &Path,
+    mut file: PendingFile,
 ) -> Result<()> {
     let language = Language::from(args.language);
     let say = |english: &str, chinese: &str| language.say(english, chinese).to_owned();
@@ -340,9 +342,10 @@ fn write_page(
         tally,
         picture: &|row| pictures.picture(row),
     };
-    classify_page(&shown)?.write(path)?;
+    let html = classify_page(&shown)?.render();
+    file.write_all(html.as_bytes()).map_err(|error| file.error(error))?;
     if !args.json {
-        note(&format!("page: {}", path.display()));
+        note(&format!("page: {}", file.path().display()));
     }
-    Ok(())
+    file.commit()
 }

@@ -1,5 +1,6 @@
 //! `clipzoo compare`: two models on the same queries, side by side.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,11 +9,11 @@ use clip_apps::{
 };
 use clip_core::serde_json::{self, json};
 use clip_core::{Embedder, Embeddings, Error, PairTable, Result};
-use clip_data::{Decoder, Rejects, Roles, Table};
+use clip_data::{Decoder, PendingFile, Rejects, Roles, Table};
 use clip_index::Options;
 
 use super::Cli;
-use super::args::{Compute, Cut, Model, PageLanguage, TableArgs, check_batch_size, note, print};
+use super::args::{Compute, Cut, Model, PageLanguage, TableArgs, check_batch_size, located, note, print};
 use super::compare_queries::Queries;
 use super::failure::{Outcome, usage};
 use super::kept::{Kept, pick};
@@ -118,6 +119,14 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     let table = Arc::new(args.table_args.open(&args.table, roles)?);
     let queries = Queries::read(args.queries.as_deref(), &table, &args.table_args)?;
     let right = queries.right(args.relevance.as_deref(), &table, &args.table_args)?;
+    let page = PendingFile::create(&args.output)?;
+    for model in models {
+        let place = located(model)?;
+        if !place.exists() {
+            let error = Error::not_found("there is no such model").file(place);
+            return Err(error.remedy("check the path").into());
+        }
+    }
     let mut rejects = Rejects::beside(&args.output);
     let refused = Refused::default();
     // One model after the other, so that memory holds one.
@@ -153,7 +162,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         queries: &queries,
         relevance: relevance.as_ref(),
     };
-    shown.write(&args, &comparison)?;
+    shown.write(&args, &comparison, page)?;
     say(&args, &comparison.summary, count)
 }
 
@@ -213,7 +222,7 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    fn write(&self, args: &Args, comparison: &Comparison) -> Result<()> {
+    fn write(&self, args: &Args, comparison: &Comparison, mut file: PendingFile) -> Result<()> {
         let language = Language::from(args.language);
         let [a, b] = args.names();
         let gallery = self.table.path().display().to_string();
@@ -249,7 +258,9 @@ impl Shown<'_> {
             queries: usize::try_from(args.show).unwrap_or(usize::MAX),
             seed: args.seed,
         };
-        compare_page(&page)?.write(&args.output)
+        let html = compare_page(&page)?.render();
+        file.write_all(html.as_bytes()).map_err(|error| file.error(error))?;
+        file.commit()
     }
 }
 

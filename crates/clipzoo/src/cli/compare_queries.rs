@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use clip_apps::{Relevance, Sides};
-use clip_core::{Error, Id, PairTable, Result};
+use clip_core::{Error, Id, Kind, PairTable, Result};
 use clip_data::{Columns, Format, Roles, Table, TableOptions, TextFile};
 use clip_index::PositiveLists;
 
@@ -52,7 +52,17 @@ impl Queries {
             return Self::with_items(path, args);
         }
         let mut texts = Vec::new();
-        for (row, text) in (1..).zip(TextFile::open(path)?) {
+        let known = path
+            .extension()
+            .is_some_and(|extension| extension == "txt" || extension == "jsonl");
+        let file = TextFile::open(path).map_err(|error| {
+            if known || error.kind() != Kind::Invalid {
+                error
+            } else {
+                error.remedy("name it .txt (one a line), .jsonl (a JSON string a line) or .tsv (query<TAB>item)")
+            }
+        })?;
+        for (row, text) in (1..).zip(file) {
             let text = text?;
             if text.trim().is_empty() {
                 let error = Error::invalid("the query is empty").file(path).row(row);

@@ -170,5 +170,19 @@ fn wrong_usage_says_what_would_be_right() {
             .refused()
             .contains("--queries")
     );
+    folder.write("q.csv", "red\n");
+    let said = folder.run(&format!("{line} --queries q.csv")).failed();
+    assert!(
+        said.ends_with(".jsonl (a JSON string a line) or .tsv (query<TAB>item)"),
+        "{said}"
+    );
+    // Both are told before a model is opened, let alone two.
+    folder.write("q.txt", "red\n");
+    let said = folder
+        .run(&format!("{line} --queries q.txt").replace("r.html", "no/r.html"))
+        .failed();
+    assert!(said.contains("there is no folder `no`"), "{said}");
+    let said = folder.run(&format!("{line} --queries q.txt").replace("--model a --model a", "--model a --model gone"));
+    assert_eq!(said.failed(), "gone: there is no such model; check the path");
     assert!(!folder.path("r.html").exists());
 }
