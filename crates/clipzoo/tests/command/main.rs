@@ -7,6 +7,7 @@ mod calibrate;
 mod concepts;
 mod convert;
 mod evaluate;
+mod evaluate_rules;
 mod help;
 mod hub;
 mod inspect;
