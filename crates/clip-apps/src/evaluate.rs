@@ -123,9 +123,10 @@ pub fn chance(relevance: &Relevance, texts: usize, images: usize, rules: &Rules)
     rules.check(texts, images)?;
     let forth = relevance.positives();
     let back = forth.transposed(images)?;
+    let several = forth.several() || back.several();
     Ok(rules.evaluation(
-        rules.guess(forth, [texts, images], true)?,
-        rules.guess(&back, [images, texts], false)?,
+        rules.guess(forth, [texts, images], true, several)?,
+        rules.guess(&back, [images, texts], false, several)?,
     ))
 }
 
@@ -159,15 +160,21 @@ impl Rules {
         })
     }
 
-    fn guess(&self, right: &Positives, [queries, gallery]: [usize; 2], forth: bool) -> Result<Direction> {
+    fn guess(
+        &self,
+        right: &Positives,
+        [queries, gallery]: [usize; 2],
+        forth: bool,
+        several: bool,
+    ) -> Result<Direction> {
         if let Some(sample) = self.sample(forth) {
             return Ok(self.direction(chance_sampled(right, queries, gallery, sample, &self.cuts)?));
         }
         let groups = self.groups(forth);
         let figures = clip_index::chance(right, queries, gallery, groups.as_ref(), &self.cuts)?;
-        let precision = chance_precision(right, queries, gallery, groups.as_ref(), &self.cuts)?;
+        let precision = || chance_precision(right, queries, gallery, groups.as_ref(), &self.cuts);
         Ok(Direction {
-            precision: Some(precision),
+            precision: several.then(precision).transpose()?,
             ..self.direction(figures)
         })
     }

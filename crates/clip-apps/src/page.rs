@@ -81,12 +81,17 @@ pub fn retrieval_page(evaluation: &Evaluation, gallery: Gallery<'_>, options: &P
         );
     }
     page.add(&figures::table(evaluation, &guessed));
-    if let Some(note) = figures::note(evaluation) {
+    let note = figures::note(evaluation);
+    // The cards are of single rows of the full gallery: other figures do not say how often what they show happens.
+    let how_often = match note {
+        None => "can be seen: how often each happens is in the table",
+        Some(_) => "can be seen",
+    };
+    if let Some(note) = note {
         page.paragraph(&note);
     }
     page.paragraph(&format!(
-        "Below are queries drawn with seed {}. About half found a right answer first and half did not, so that both can be \
-         seen: how often each happens is in the table.",
+        "Below are queries drawn with seed {}. About half found a right answer first and half did not, so that both {how_often}.",
         options.seed
     ));
     let positives = gallery.relevance.positives();
