@@ -11,7 +11,7 @@ use crate::process;
 use crate::workspace::{Workspace, write_whole};
 
 /// The peers and what the scripts around them need, pinned: another version computes something else, at another speed.
-const PACKAGES: [&str; 15] = [
+const PACKAGES: [&str; 16] = [
     "torch==2.13.0",
     "torchvision==0.28.0",
     "open_clip_torch==3.3.0",
@@ -24,6 +24,7 @@ const PACKAGES: [&str; 15] = [
     "onnx==1.23.2",
     "onnxruntime==1.32.0",
     "onnxscript==0.7.2",
+    "faiss-cpu==1.15.1",
     "numpy",
     "regex",
     "six",

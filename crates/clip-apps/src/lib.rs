@@ -1,6 +1,6 @@
 //! The AppZoo: what users do with a model, without a tensor.
 //!
-//! - [`evaluate`]: how well texts find their images and images their texts, by a [`Relevance`].
+//! - [`evaluate`]: how well texts find their images and images their texts, by a [`Relevance`] and by [`Rules`].
 //! - [`ConceptQueries`]: how well the names of concepts find the pictures that carry them.
 //! - [`Retrieval`]: the nearest rows of a gallery, as an [`App`](clip_core::App) that a command or a server drives.
 //! - [`Classify`]: the likeliest of some labels for a picture, as an app; [`ZeroShot`] is its heart, [`Tally`] its figures,
@@ -19,6 +19,7 @@ mod evaluate;
 mod language;
 mod page;
 mod predict;
+mod protocol;
 mod relevance;
 mod retrieval;
 mod uploads;
@@ -32,9 +33,10 @@ pub use compare::{
     Contender, FoundBy, Judged, SideFigures, Winner, compare, compare_page,
 };
 pub use concepts::ConceptQueries;
-pub use evaluate::{Evaluation, chance, evaluate};
+pub use evaluate::{Direction, Evaluation, chance, evaluate};
 pub use language::Language;
 pub use page::{Gallery, PageOptions, retrieval_page};
 pub use predict::{Predictor, PreparedRow};
-pub use relevance::{Relevance, Sides};
+pub use protocol::{Grouping, Labels, Protocol, Rules};
+pub use relevance::{Relevance, Side, Unmet};
 pub use retrieval::{Retrieval, RetrievalHit, RetrievalRequest, RetrievalResponse};

@@ -1,10 +1,13 @@
 //! An evaluation to look at: figures beside chance, and what single queries found.
 
+mod figures;
+
 use clip_core::{Embeddings, Error, Id, Result};
-use clip_index::{Figures, Options, PositiveLists, Positives, Ranks, rank, top_k};
-use clip_page::{Card, Cards, Exhibit, Facts, Page, Picture, Table, Tone, Verdict};
+use clip_index::{PositiveLists, Positives, Ranks, rank, top_k};
+use clip_page::{Card, Cards, Exhibit, Facts, Page, Picture, Tone, Verdict};
 
 use crate::evaluate::{Evaluation, chance};
+use crate::protocol::Rules;
 use crate::relevance::Relevance;
 
 /// Queries that are ranked in search of good and bad examples.
@@ -27,7 +30,7 @@ pub struct Gallery<'a> {
 }
 
 /// How [`retrieval_page`] looks.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct PageOptions {
     /// The page's title.
     pub title: String,
@@ -41,8 +44,8 @@ pub struct PageOptions {
     pub queries: usize,
     /// Answers to show for each.
     pub top: usize,
-    /// How scores are computed.
-    pub options: Options,
+    /// What the evaluation was made by.
+    pub rules: Rules,
 }
 
 impl Default for PageOptions {
@@ -54,7 +57,7 @@ impl Default for PageOptions {
             seed: 0,
             queries: 12,
             top: 5,
-            options: Options::default(),
+            rules: Rules::default(),
         }
     }
 }
@@ -63,7 +66,8 @@ impl Default for PageOptions {
 /// Queries are drawn by the seed, half of them such whose first answer is right, half of them others, as far as there
 /// are enough of each.
 pub fn retrieval_page(evaluation: &Evaluation, gallery: Gallery<'_>, options: &PageOptions) -> Result<Page> {
-    let guessed = chance(gallery.relevance, gallery.texts.len(), gallery.images.len())?;
+    let (texts, images) = (gallery.texts.len(), gallery.images.len());
+    let guessed = chance(gallery.relevance, texts, images, &options.rules)?;
     let mut page = Page::new(options.title.as_str(), "en");
     if !options.introduction.is_empty() {
         page.paragraph(&options.introduction);
@@ -76,10 +80,18 @@ pub fn retrieval_page(evaluation: &Evaluation, gallery: Gallery<'_>, options: &P
                 .fold(Facts::new(), |facts, (name, value)| facts.fact(name, value)),
         );
     }
-    page.add(&figures_table(evaluation, &guessed));
+    page.add(&figures::table(evaluation, &guessed));
+    let note = figures::note(evaluation);
+    // The cards are of single rows of the full gallery: other figures do not say how often what they show happens.
+    let how_often = match note {
+        None => "can be seen: how often each happens is in the table",
+        Some(_) => "can be seen",
+    };
+    if let Some(note) = note {
+        page.paragraph(&note);
+    }
     page.paragraph(&format!(
-        "Below are queries drawn with seed {}. About half found a right answer first and half did not, so that both can be \
-         seen: how often each happens is in the table.",
+        "Below are queries drawn with seed {}. About half found a right answer first and half did not, so that both {how_often}.",
         options.seed
     ));
     let positives = gallery.relevance.positives();
@@ -104,41 +116,6 @@ pub fn retrieval_page(evaluation: &Evaluation, gallery: Gallery<'_>, options: &P
     Ok(page)
 }
 
-fn figures_table(evaluation: &Evaluation, guessed: &Evaluation) -> Table {
-    // What matters most stands first, since a phone shows only the first few columns at once.
-    let columns = [
-        "",
-        "R@1 %",
-        "R@5 %",
-        "R@10 %",
-        "mean %",
-        "median rank",
-        "MRR",
-        "queries",
-        "gallery",
-    ];
-    let cells = |figures: &Figures| {
-        let recalls = [
-            figures.recall_1,
-            figures.recall_5,
-            figures.recall_10,
-            figures.mean_recall,
-        ];
-        let mut cells = recalls.map(|recall| format!("{recall:.1}")).to_vec();
-        cells.extend([format!("{:.1}", figures.median_rank), format!("{:.3}", figures.mrr)]);
-        cells.extend([figures.queries.to_string(), figures.gallery.to_string()]);
-        cells
-    };
-    Table::new(
-        "Recalls, median rank and mean reciprocal rank, and what guessing would reach",
-        columns,
-    )
-    .row("text to image", cells(&evaluation.text_to_image))
-    .row("by chance", cells(&guessed.text_to_image))
-    .row("image to text", cells(&evaluation.image_to_text))
-    .row("by chance", cells(&guessed.image_to_text))
-}
-
 /// Shows a row of one side.
 type Show<'a> = &'a dyn Fn(usize) -> Result<Exhibit>;
 
@@ -156,7 +133,7 @@ impl Direction<'_> {
         let chosen = choose(&ranks, options.queries);
         let rows: Vec<(usize, usize)> = chosen.into_iter().map(|(place, rank)| (rows[place], rank)).collect();
         let queries = gather(self.queries, rows.iter().map(|&(row, _)| row))?;
-        let found = top_k(&queries, self.answers, options.top, options.options)?;
+        let found = top_k(&queries, self.answers, options.top, options.rules.options)?;
         let mut cards = Vec::with_capacity(rows.len());
         for (&(row, rank), hits) in rows.iter().zip(found) {
             let right = self.positives.rows(row);
@@ -174,7 +151,7 @@ impl Direction<'_> {
                     &gather(self.queries, [row])?,
                     &gather(self.answers, right.iter().copied())?,
                     1,
-                    options.options,
+                    options.rules.options,
                 )?;
                 for hit in missed.into_iter().flatten() {
                     let mark = Verdict::new(Tone::Bad, "missed");
@@ -201,7 +178,7 @@ impl Direction<'_> {
             lists.push(self.positives.rows(row))?;
         }
         let queries = gather(self.queries, rows.iter().copied())?;
-        let ranks = rank(&queries, self.answers, &Positives::Lists(lists), options.options)?;
+        let ranks = rank(&queries, self.answers, &Positives::Lists(lists), options.rules.options)?;
         Ok((rows, ranks))
     }
 
@@ -251,6 +228,7 @@ fn gather(embeddings: &Embeddings, rows: impl IntoIterator<Item = usize>) -> Res
 mod tests {
     use super::*;
     use crate::evaluate::evaluate;
+    use crate::protocol::{Grouping, Labels, Protocol};
 
     fn ring(rows: usize, turn: f32) -> Embeddings {
         let angle = |row: usize| row as f32 / rows as f32 * std::f32::consts::TAU + turn;
@@ -262,8 +240,12 @@ mod tests {
     }
 
     fn page(turn: f32, seed: u64) -> String {
-        let (texts, images, relevance) = (ring(40, turn), ring(40, 0.0), Relevance::diagonal());
-        let evaluation = evaluate(&texts, &images, &relevance, Options::default()).unwrap();
+        ruled(turn, seed, Relevance::diagonal(), Rules::default())
+    }
+
+    fn ruled(turn: f32, seed: u64, relevance: Relevance, rules: Rules) -> String {
+        let (texts, images) = (ring(40, turn), ring(40, 0.0));
+        let evaluation = evaluate(&texts, &images, &relevance, &rules).unwrap();
         let gallery = Gallery {
             texts: &texts,
             images: &images,
@@ -275,6 +257,7 @@ mod tests {
             seed,
             queries: 4,
             top: 3,
+            rules,
             ..PageOptions::default()
         };
         retrieval_page(&evaluation, gallery, &options).unwrap().render()
@@ -301,12 +284,13 @@ mod tests {
                 .collect()
         };
         let headings = [
-            "",
+            "protocol full",
             "R@1 %",
             "R@5 %",
             "R@10 %",
             "mean %",
             "median rank",
+            "mean rank",
             "MRR",
             "queries",
             "gallery",
@@ -314,7 +298,7 @@ mod tests {
         assert_eq!(cells(1, "th"), headings);
         assert_eq!(
             cells(2, "td"),
-            ["100.0", "100.0", "100.0", "100.0", "1.0", "1.000", "40", "40"]
+            ["100.0", "100.0", "100.0", "100.0", "1.0", "1.0", "1.000", "40", "40"]
         );
         assert_eq!(
             (&cells(3, "th")[0][..], &cells(3, "td")[..4]),
@@ -328,6 +312,32 @@ mod tests {
         let html = page(std::f32::consts::PI, 1);
         assert_eq!(html.matches("missed: right picture at rank 40 of 40").count(), 4);
         assert_eq!(html.matches(" at rank 40</span>").count(), 8);
+    }
+
+    #[test]
+    fn the_protocol_stands_beside_the_figures() {
+        let labels = |modulus: u64| Labels {
+            texts: (0..40).map(|row| row % modulus).collect(),
+            images: (0..40).map(|row| row % modulus).collect(),
+        };
+        let rules = Rules {
+            protocol: Protocol::Sampled { others: 5 },
+            categories: Some(labels(2)),
+            ..Rules::default()
+        };
+        let html = ruled(0.0, 1, Relevance::diagonal(), rules);
+        assert!(html.contains("protocol sampled:5") && html.contains("5 others of the same category"));
+        let rules = Rules {
+            grouping: Some(Grouping {
+                name: "item".into(),
+                labels: labels(10),
+            }),
+            ..Rules::default()
+        };
+        let html = ruled(0.0, 1, Relevance::diagonal(), rules);
+        assert!(html.contains("protocol full") && html.contains("by their best row (item)") && !html.contains("mAP"));
+        let html = ruled(0.0, 1, Relevance::by_labels(labels(10)), Rules::default());
+        assert!(html.contains("mAP %") && !html.contains("by their best row"));
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use clip_core::{Embeddings, Result};
 
 use crate::gemm::COLUMNS;
-use crate::positives::{Positives, Target, targets};
+use crate::positives::Positives;
 use crate::sweep::{Strip, check, sweep};
+use crate::targets::{Target, targets};
 use crate::threads::Options;
 
 /// The rank of each query's best positive in the gallery, from 1.
@@ -139,7 +140,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::positives::PositiveLists;
+    use crate::lists::PositiveLists;
 
     /// Unit-like rows on a grid of eighths: products and sums are exact in f32, so ties are real ties.
     fn grid(rows: std::ops::Range<usize>, dim: usize) -> impl Strategy<Value = Embeddings> {

@@ -1,9 +1,12 @@
 //! One pass over the score matrix, tile by tile, so that the matrix itself is never held.
 
+use std::hint::black_box;
+
 use clip_core::{Embeddings, Error, Result};
 use rayon::prelude::*;
 
 use crate::gemm::{COLUMNS, Kernel, QUERIES, Tile, pack};
+use crate::threads::Options;
 
 /// Query rows that one task packs and scores against each panel of the gallery: 8 tiles, 196 KiB at 512 dimensions,
 /// which leaves a second-level cache room for the panel.
@@ -76,6 +79,18 @@ pub(crate) fn sweep<S: Send>(
             },
         );
     }
+}
+
+/// Makes all scores and looks at none: the yardstick that the ranking is measured by.
+#[doc(hidden)]
+pub fn bare_product(queries: &Embeddings, gallery: &Embeddings, options: Options) -> Result<()> {
+    options.install(|| {
+        check(queries, gallery)?;
+        sweep(queries, gallery, &mut vec![(); queries.len()], |_, _, strip| {
+            black_box(strip.scores);
+        });
+        Ok(())
+    })?
 }
 
 /// Shorter strips where there are too few queries to give each thread some.

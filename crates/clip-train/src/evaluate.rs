@@ -1,7 +1,7 @@
 //! What an evaluation reports.
 
 use clip_core::{Embeddings, Error, Id, Metric, Result};
-use clip_index::{Figures, Options, Positives, rank_both};
+use clip_index::{Cuts, Figures, Options, Positives, rank_both};
 use clip_nn::{Compute, DualEncoder};
 use serde_json::{Map, Value};
 
@@ -75,21 +75,20 @@ pub fn figures(embedded: &Embedded) -> Result<Map<String, Value>> {
     let positives = positives(&embedded.items);
     let (forth, back) = rank_both(&embedded.texts, &embedded.images, &positives, Options::default())?;
     let directions = [
-        ("text_to_image", Figures::new(&forth)?),
-        ("image_to_text", Figures::new(&back)?),
+        ("text_to_image", Figures::new(&forth, &Cuts::default())?),
+        ("image_to_text", Figures::new(&back, &Cuts::default())?),
     ];
     let mut map = Map::new();
     let mean = directions.iter().map(|(_, figures)| figures.mean_recall).sum::<f64>() / 2.0;
     map.insert("valid_mean_recall".into(), mean.into());
     for (direction, figures) in &directions {
-        let values = [
-            ("r@1", figures.recall_1),
-            ("r@5", figures.recall_5),
-            ("r@10", figures.recall_10),
+        let recalls = figures.recalls.iter().map(|(k, recall)| (format!("r@{k}"), recall));
+        let others = [
             ("mean_recall", figures.mean_recall),
             ("median_rank", figures.median_rank),
             ("mrr", figures.mrr),
         ];
+        let values = recalls.chain(others.map(|(name, value)| (name.to_owned(), value)));
         map.extend(values.map(|(name, value)| (format!("valid_{name}_{direction}"), value.into())));
     }
     map.insert("valid_queries".into(), directions[0].1.queries.into());

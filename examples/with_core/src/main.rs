@@ -16,10 +16,9 @@ mod ppm;
 
 use std::sync::Arc;
 
-use clip_apps::{Relevance, Retrieval, RetrievalRequest, chance, evaluate};
+use clip_apps::{Relevance, Retrieval, RetrievalRequest, Rules, chance, evaluate};
 use clip_core::serde_json::json;
 use clip_core::{App, EmbedWorker, Embedder, EncodedImage, Endpoint, ImageDecoder, Kind, Result, WorkerOptions};
-use clip_index::Options;
 
 use crate::engine::Colours;
 use crate::ppm::Ppm;
@@ -60,14 +59,14 @@ fn main() -> Result<()> {
     // How good is it? The same figures as `clipzoo evaluate --json`, ties counted against.
     let labels: Vec<&str> = FABRICS.iter().map(|(label, _)| *label).collect();
     let texts = worker.embed_texts(&labels)?;
-    let relevance = Relevance::diagonal();
-    let evaluation = evaluate(&texts, &images, &relevance, Options::default())?;
-    let guessed = chance(&relevance, texts.len(), images.len())?;
+    let (relevance, rules) = (Relevance::diagonal(), Rules::default());
+    let evaluation = evaluate(&texts, &images, &relevance, &rules)?;
+    let guessed = chance(&relevance, texts.len(), images.len(), &rules)?;
     println!("text to image: {:?}", evaluation.text_to_image);
     println!("by chance:     {:?}", guessed.text_to_image);
-    assert_eq!(evaluation.text_to_image.recall_1, 100.0);
-    assert_eq!(evaluation.image_to_text.recall_1, 100.0);
-    assert!(guessed.text_to_image.recall_1 < 10.0);
+    assert_eq!(evaluation.text_to_image.figures.recall(1), Some(100.0));
+    assert_eq!(evaluation.image_to_text.figures.recall(1), Some(100.0));
+    assert!(guessed.text_to_image.figures.recall(1) < Some(10.0));
 
     // Retrieval, typed: by words that no label has.
     let ids = labels.iter().map(|label| (*label).to_owned()).collect();

@@ -51,7 +51,8 @@ impl Places<'_> {
                     serde_json::from_str(&text).with_context(|| format!("{} did not print JSON", entrant.name))
                 };
                 let figures = race.entrants.iter().map(figures).collect::<Result<Vec<_>>>()?;
-                same_recalls(&figures[0], &figures[1])
+                let (ours, peers) = figures.split_first().context("nobody ranks")?;
+                peers.iter().try_for_each(|theirs| same_recalls(ours, theirs))
             }
             Name::TrainBf16 => self.same_losses("bf16", 1e-2),
             _ => self.same_losses("f32", 1e-4),
@@ -125,10 +126,16 @@ fn loss(line: &str) -> Option<f64> {
     rest.split(',').next()?.parse().ok()
 }
 
-/// Fails unless two objects of figures hold the same recalls. Scores that differ in the last bit move single rows.
+/// Fails unless two objects of figures hold the same recalls, in the directions that the peer has. Scores that differ in
+/// the last bit move single rows.
 fn same_recalls(ours: &Value, theirs: &Value) -> Result<()> {
     const ROWS_APART: f64 = 0.02;
-    for direction in ["text_to_image", "image_to_text"] {
+    let directions = ["text_to_image", "image_to_text"];
+    let theirs_are = directions.iter().filter(|direction| theirs[**direction].is_object());
+    if theirs_are.clone().count() == 0 {
+        bail!("the peer printed no figures: {theirs}");
+    }
+    for direction in theirs_are {
         for k in ["r@1", "r@5", "r@10"] {
             let of = |figures: &Value| {
                 figures[direction][k]
@@ -167,7 +174,12 @@ mod tests {
         same_recalls(&figures(40.0), &figures(40.01)).unwrap();
         let message = same_recalls(&figures(40.0), &figures(41.0)).unwrap_err().to_string();
         assert!(message.starts_with("text_to_image r@1 is 40 by us and 41"), "{message}");
-        let message = same_recalls(&figures(40.0), &json!({})).unwrap_err().to_string();
+        let one = |figures: Value| json!({ "text_to_image": figures });
+        let recalls = json!({"r@1": 40.0, "r@5": 50.0, "r@10": 60.0});
+        same_recalls(&figures(40.0), &one(recalls)).unwrap();
+        let message = same_recalls(&figures(40.0), &one(json!({}))).unwrap_err().to_string();
         assert!(message.starts_with("no text_to_image r@1"), "{message}");
+        let message = same_recalls(&figures(40.0), &json!({})).unwrap_err().to_string();
+        assert!(message.starts_with("the peer printed no figures"), "{message}");
     }
 }

@@ -149,6 +149,10 @@ impl Places<'_> {
         vec![
             Entrant::new("clipzoo evaluate", ours),
             Entrant::new("PyTorch, chunks of 1,024", self.script("rank.py", &[&texts, &images])),
+            Entrant::new(
+                "faiss flat, one direction, best 10",
+                self.script("rank_faiss.py", &[&texts, &images]),
+            ),
         ]
     }
 

@@ -17,7 +17,7 @@ pub(super) enum Name {
     ColdStartLarge,
     /// `predict` of a table of JPEGs with a ViT-B/32 on all cores, beside open_clip behind torch's DataLoader
     Predict,
-    /// Recall both ways over 32,528 pairs from feature files, the whole process, beside PyTorch
+    /// Recall both ways over 32,528 pairs from feature files, the whole process, beside PyTorch and faiss
     Rank,
     /// Training steps of a ViT-B/32 on 16 pairs with short titles, in f32, one core, beside open_clip's loop
     Train,

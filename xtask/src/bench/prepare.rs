@@ -14,7 +14,7 @@ use crate::steps::{Step, Work};
 
 pub(super) const PEERS: Environment = Environment {
     variable: "CLIPZOO_BENCH_VENV",
-    imports: "open_clip, cn_clip, transformers, onnxruntime, torchvision, PIL",
+    imports: "open_clip, cn_clip, transformers, onnxruntime, torchvision, PIL, faiss",
 };
 
 /// Its wheel holds the photographs. It is only unpacked, so its own dependencies are not fetched.

@@ -1,7 +1,7 @@
 //! A comparison in numbers.
 
 use clip_core::Result;
-use clip_index::{Figures, Ranks};
+use clip_index::{Cuts, Figures, Ranks};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +93,7 @@ pub struct SideFigures {
 
 impl SideFigures {
     fn new(ranks: &Ranks) -> Result<Self> {
-        let figures = Figures::new(ranks)?;
+        let figures = Figures::new(ranks, &Cuts::default())?;
         let [recall_1, recall_5, recall_10] = [1, 5, 10].map(|k| ranks.recall(k));
         Ok(Self {
             recall_1,

@@ -279,6 +279,13 @@ impl TableArgs {
         }
     }
 
+    /// Opens a table of which single columns are read, whatever its rows hold.
+    pub(crate) fn open_any(&self, path: &Path) -> Outcome<Table> {
+        // Texts are cheaper to read on the way than pictures.
+        self.open(path, Roles::Texts)
+            .or_else(|failure| self.open(path, Roles::Images).map_err(|_| failure))
+    }
+
     /// Opens a table whose rows must fill `roles`.
     pub(crate) fn open(&self, path: &Path, roles: Roles) -> Outcome<Table> {
         let columns = Columns {

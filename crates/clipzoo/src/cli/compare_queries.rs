@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use clip_apps::{Relevance, Sides};
+use clip_apps::{Relevance, Side};
 use clip_core::{Error, Id, Kind, PairTable, Result};
 use clip_data::{Columns, Format, Roles, Table, TableOptions, TextFile};
 use clip_index::PositiveLists;
@@ -125,13 +125,17 @@ impl Queries {
                 );
             }
             let ids = args.id_column.as_ref().map(|column| ids(table, column)).transpose()?;
-            let sides = Sides {
-                texts: self.texts.len(),
-                images: table.rows(),
-                image_ids: ids.as_deref(),
-                ..Sides::default()
+            let texts = Side {
+                rows: self.texts.len(),
+                ..Side::default()
             };
-            let relevance = Relevance::read(path, sides)?;
+            let images = Side {
+                rows: table.rows(),
+                ids: ids.as_deref(),
+                ..Side::default()
+            };
+            // All rows count as there; those that the models cannot take leave in `among`.
+            let (relevance, _) = Relevance::read(path, texts, images)?;
             let rows = |query| relevance.positives().rows(query);
             return Ok(Some(Right((0..self.texts.len()).map(rows).collect())));
         }
@@ -184,10 +188,9 @@ impl Right {
     }
 }
 
-fn ids(table: &Table, column: &str) -> Result<Vec<String>> {
-    (0..table.rows())
-        .map(|row| table.cell(row, column).map(|id| id.trim().to_owned()))
-        .collect()
+fn ids(table: &Table, column: &str) -> Result<Vec<Option<String>>> {
+    let id = |row: usize| Ok(Some(table.cell(row, column)?.trim().to_owned()).filter(|id| !id.is_empty()));
+    (0..table.rows()).map(id).collect()
 }
 
 /// The rows of each item.

@@ -1,74 +1,110 @@
 //! `clipzoo evaluate`: recall both ways.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use clip_apps::{Evaluation, Predictor, Relevance, Sides, chance, evaluate};
+use clip_apps::{Evaluation, Grouping, Labels, Protocol, Relevance, Rules, chance, evaluate};
 use clip_core::serde_json;
-use clip_core::{Embedder, Embeddings, Error, Id, Modality, PairTable, Result};
-use clip_data::{BadRows, Decoder, Rejects, Roles, Table, feature_name, read_features};
-use clip_index::{Figures, Options};
+use clip_core::{Error, Id, Result};
+use clip_index::{Cuts, Options};
 
 use super::Cli;
 use super::args::{Compute, Cut, TableArgs, check_batch_size, note, print};
-use super::evaluate_concepts::{Asked, ConceptArgs, Wanted};
+use super::evaluate_concepts::ConceptArgs;
 use super::evaluate_page::{self, Shown};
+use super::evaluate_report::{report, tell_short};
+use super::evaluate_sides::Sides;
 use super::failure::{Outcome, usage};
-use super::kept::{Kept, pick};
-use super::progress::Progress;
-use super::rows::{Preparer, Refused, policed};
 
 /// Flags of `evaluate`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   clipzoo evaluate --model ./my-model --table valid.tsv
-  clipzoo evaluate --model ./my-model --table valid.tsv --concept-column category
+  clipzoo evaluate --model M --table valid.tsv --header --item-column item --group-by item
+  clipzoo evaluate --model M --table valid.tsv --header --concept-column category --k 10,50
+  clipzoo evaluate --model M --table valid.tsv --header --protocol sampled:100 --category-column kind
+  clipzoo evaluate --model M --table queries.tsv --gallery pictures.tsv --header --id-column id \\
+      --relevance right.jsonl
   clipzoo evaluate --text-features t.safetensors --image-features i.safetensors --json
 
-A tie counts against. Row i of the texts belongs to row i of the pictures, and all rows of one product belong together
-where --item-column names it; --relevance says otherwise, in lines {\"query\": TEXT, \"items\": [IMAGE, …]}.
+What is right for a text: the picture of its own row; with --item-column all pictures of its product; with --same-text \
+those of all rows with that text; with --relevance what its lines say: {\"query\": TEXT, \"items\": [IMAGE, …]}, with \
+\"grades\": [NUMBER, …] if some are more right than others, or lines as Chinese-CLIP (text_id, image_ids) and MUGE \
+(query_id, item_ids) write them. Texts and pictures are named by their --id-column, or else by row, from 0. A tie counts \
+against.
 
-With --concept-column the name of each concept is a query too, and the pictures that carry it are right: mean average
-precision and precision among the first 10, in percent.")]
+Where a query has several right rows, or grades, mean average precision, precision and nDCG are given too: a right row \
+gains its grade (or 1) divided by log2(1 + rank), and the gain is divided by that of the best order.
+
+--protocol says what a query is ranked among, and stands beside every figure: figures by different protocols cannot be \
+compared. sampled:100 is one right row and 100 drawn from its category, as many papers on fashion report.
+
+With --concept-column the name of each concept is a query too, and all pictures that carry it are right.")]
 pub(crate) struct Args {
     /// The model: a directory, a weights file or hf:owner/name[@revision]
     #[arg(long, value_name = "PATH", requires = "table")]
-    model: Option<PathBuf>,
-    /// A table of texts and pictures
-    #[arg(long, value_name = "FILE", requires = "model")]
-    table: Option<PathBuf>,
+    pub(super) model: Option<PathBuf>,
+    /// A table of texts and pictures; with feature files, the table they were made of, whose columns are then known
+    #[arg(long, value_name = "FILE")]
+    pub(super) table: Option<PathBuf>,
+    /// A table of pictures, where these are not row by row those of the texts of --table
+    #[arg(long, value_name = "FILE", requires = "table")]
+    pub(super) gallery: Option<PathBuf>,
     /// The tensor `text_features` of a safetensors file, or a .npy
     #[arg(long, value_name = "FILE", requires = "image_features", conflicts_with = "model")]
-    text_features: Option<PathBuf>,
+    pub(super) text_features: Option<PathBuf>,
     /// The tensor `image_features` of a safetensors file, or a .npy
     #[arg(long, value_name = "FILE", requires = "text_features")]
-    image_features: Option<PathBuf>,
-    /// Which pictures are right for which text, JSON lines; rows are named by number, from 0
-    #[arg(long, value_name = "FILE")]
-    relevance: Option<PathBuf>,
+    pub(super) image_features: Option<PathBuf>,
     /// The most tokens of a text [default: the config's; 52 for BERT text towers]
     #[arg(long, value_name = "N")]
-    context_length: Option<usize>,
+    pub(super) context_length: Option<usize>,
     #[command(flatten)]
-    cut: Cut,
+    pub(super) cut: Cut,
     /// Rows the model gets at once
     #[arg(long, value_name = "N", default_value_t = 32)]
-    batch_size: usize,
+    pub(super) batch_size: usize,
     /// Also write a self-contained HTML page of queries and what they found
     #[arg(long, value_name = "FILE", requires = "table")]
-    page: Option<PathBuf>,
-    /// Decides which queries the page shows
+    pub(super) page: Option<PathBuf>,
+    /// Decides which queries the page shows, and which rows sampled:N draws
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    concept_args: ConceptArgs,
+    judging: Judging,
     #[command(flatten)]
-    table_args: TableArgs,
+    pub(super) concept_args: ConceptArgs,
     #[command(flatten)]
-    compute: Compute,
+    pub(super) table_args: TableArgs,
+    #[command(flatten)]
+    pub(super) compute: Compute,
+}
+
+/// Flags that say what is right and how it is counted.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Figures")]
+struct Judging {
+    /// Which pictures are right for which text, JSON lines
+    #[arg(long, value_name = "FILE")]
+    relevance: Option<PathBuf>,
+    /// The pictures of all rows with the same text are right for it
+    #[arg(long)]
+    same_text: bool,
+    /// Down to which ranks recall, precision and nDCG look; the mean recall is the mean of these recalls
+    #[arg(long, value_name = "K,…", default_value = "1,5,10")]
+    k: Cuts,
+    /// What a query is ranked among: full, or sampled:N, one right row and N others of its category
+    #[arg(long, value_name = "NAME", default_value = "full")]
+    protocol: Protocol,
+    /// Column of the categories that sampled:N draws from
+    #[arg(long, value_name = "NAME")]
+    category_column: Option<String>,
+    /// Column by which rows count once together, by the best of them: products by their best picture (for a picture:
+    /// by their best text)
+    #[arg(long, value_name = "NAME")]
+    group_by: Option<String>,
 }
 
 impl Args {
@@ -76,216 +112,179 @@ impl Args {
     pub(super) fn runs_long(&self) -> bool {
         self.model.is_some()
     }
+
+    /// Whether rows are named one by one, so that texts and pictures need not pair up.
+    pub(super) fn names_rows(&self) -> bool {
+        self.judging.relevance.is_some()
+    }
+
+    /// Refuses flags that make no sense together, before anything is read.
+    fn check(&self) -> Outcome {
+        check_batch_size(self.batch_size)?;
+        let judging = &self.judging;
+        let item = self.table_args.item_column.is_some();
+        let said = [
+            ("--relevance", judging.relevance.is_some()),
+            ("--item-column", item),
+            ("--same-text", judging.same_text),
+        ];
+        let said: Vec<&str> = said.iter().filter(|(_, given)| *given).map(|(flag, _)| *flag).collect();
+        if let [one, other, ..] = said[..] {
+            return usage(format!("{one} and {other} both say what is right"), "give one of them");
+        }
+        if self.gallery.is_some() && judging.relevance.is_none() && !item {
+            let remedy = "say which pictures are right for which text: --relevance, or --item-column of both tables";
+            return usage("pictures of a --gallery are not row by row those of the texts", remedy);
+        }
+        let columns = [
+            ("--item-column", &self.table_args.item_column),
+            ("--id-column", &self.table_args.id_column),
+            ("--category-column", &judging.category_column),
+            ("--group-by", &judging.group_by),
+        ];
+        if self.table.is_none()
+            && let Some((flag, _)) = columns.iter().find(|(_, column)| column.is_some())
+        {
+            return usage(
+                format!("{flag} names a column of no table"),
+                "give the --table that holds it",
+            );
+        }
+        if judging.same_text && self.table.is_none() {
+            return usage("--same-text needs the texts", "give the --table that holds them");
+        }
+        let sampled = judging.protocol != Protocol::Full;
+        if sampled && judging.category_column.is_none() {
+            let what = format!("--protocol {} draws from a category", judging.protocol);
+            return usage(what, "name the column of the categories: --category-column");
+        }
+        if !sampled && judging.category_column.is_some() {
+            return usage(
+                "--category-column is what sampled:N draws from",
+                "give --protocol sampled:100",
+            );
+        }
+        if sampled && judging.group_by.is_some() {
+            return usage(
+                format!("--protocol {} draws rows and --group-by ranks groups", judging.protocol),
+                "group in the full gallery",
+            );
+        }
+        Ok(())
+    }
+
+    fn rules(&self, sides: &Sides, options: Options) -> Result<Rules> {
+        let judging = &self.judging;
+        let labels = |column: &str| Ok::<_, Error>([sides.texts.labels(column)?, sides.images.labels(column)?]);
+        let grouping = |column: &String| {
+            let [texts, images] = labels(column)?;
+            Ok::<_, Error>(Grouping {
+                name: column.clone(),
+                labels: Labels::own(&texts, &images),
+            })
+        };
+        let categories = |column: &String| {
+            let [texts, images] = labels(column)?;
+            let missing = images.iter().filter(|label| label.is_none()).count();
+            if missing > 0 {
+                note(&format!(
+                    "{missing} pictures have no `{column}`; they are drawn for each other"
+                ));
+            }
+            Ok::<_, Error>(Labels::shared(&texts, &images))
+        };
+        Ok(Rules {
+            cuts: judging.k.clone(),
+            protocol: judging.protocol,
+            seed: self.seed,
+            categories: judging.category_column.as_ref().map(categories).transpose()?,
+            grouping: judging.group_by.as_ref().map(grouping).transpose()?,
+            options,
+        })
+    }
+
+    fn relevance(&self, sides: &Sides) -> Result<Relevance> {
+        if let Some(file) = &self.judging.relevance {
+            let column = self.table_args.id_column.as_deref();
+            let [texts, images] = [sides.texts.ids(column)?, sides.images.ids(column)?];
+            let named = [
+                sides.texts.named(texts.as_deref()),
+                sides.images.named(images.as_deref()),
+            ];
+            let (relevance, unmet) = Relevance::read(file, named[0], named[1])?;
+            if unmet != clip_apps::Unmet::default() {
+                let (queries, items) = (unmet.queries, unmet.items);
+                note(&format!(
+                    "{}: {queries} queries and {items} right pictures are rows that were left out",
+                    file.display()
+                ));
+            }
+            return Ok(relevance);
+        }
+        let column = match self.judging.same_text {
+            true => Some(&self.table_args.text_column),
+            false => self.table_args.item_column.as_ref(),
+        };
+        let Some(column) = column else {
+            return Ok(Relevance::diagonal());
+        };
+        let texts: Vec<Option<Id>> = sides.texts.labels(column)?;
+        Ok(match self.gallery {
+            None => Relevance::by_items(&texts),
+            Some(_) => Relevance::by_labels(Labels::own(&texts, &sides.images.labels(column)?)),
+        })
+    }
 }
 
 pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
-    check_batch_size(args.batch_size)?;
+    args.check()?;
     let threads = args.compute.set_threads()?;
-    let options = Options::default().threads(threads);
-    let (mut embedded, source) = match (&args.model, &args.table, &args.text_features, &args.image_features) {
-        (Some(model), Some(file), ..) => {
-            let wanted = args.concept_args.read(&args.table_args, file)?;
-            let table = Arc::new(args.table_args.open(file, Roles::Pairs)?);
-            let (embedded, rows) = embed(cli, &args, model, &table, wanted)?;
-            (embedded, Some((model, table, rows)))
-        }
-        (_, _, Some(texts), Some(images)) => {
-            if args.table_args.concept_column.is_some() {
-                let remedy = "give --model and --table";
-                return usage(
-                    "--concept-column asks for concepts, which feature files have none of",
-                    remedy,
-                );
-            }
-            let texts = read_features(texts, feature_name(Modality::Text))?;
-            let images = read_features(images, feature_name(Modality::Image))?;
-            let (texts, images) = without_refused(texts, images, args.relevance.is_some())?;
-            (
-                Embedded {
-                    texts,
-                    images,
-                    relevance: Relevance::diagonal(),
-                    concepts: None,
-                },
-                None,
-            )
-        }
-        _ => {
-            let remedy = "give --model and --table, or --text-features and --image-features";
-            return usage("there is nothing to evaluate", remedy);
-        }
-    };
-    if let Some(file) = &args.relevance {
-        let sides = Sides {
-            texts: embedded.texts.len(),
-            images: embedded.images.len(),
-            ..Sides::default()
-        };
-        embedded.relevance = Relevance::read(file, sides)?;
-    }
-    let Embedded {
-        texts,
-        images,
-        relevance,
-        concepts,
-    } = &embedded;
-    let evaluation = evaluate(texts, images, relevance, options)?;
+    let (sides, concepts) = Sides::open(cli, &args)?;
+    let rules = args.rules(&sides, Options::default().threads(threads))?;
+    let relevance = args.relevance(&sides)?;
+    let (texts, images) = (&sides.texts.features, &sides.images.features);
+    let evaluation = evaluate(texts, images, &relevance, &rules)?;
     let found = concepts
         .as_ref()
-        .map(|asked| asked.evaluate(images, options))
+        .map(|asked| asked.evaluate(images, &rules))
         .transpose()?;
+    tell_short(&evaluation);
     if args.json {
-        let mut object = serde_json::to_value(evaluation).map_err(|error| Error::internal(error.to_string()))?;
+        let mut object = serde_json::to_value(&evaluation).map_err(|error| Error::internal(error.to_string()))?;
         if let Some(found) = found {
-            object["concept_to_image"] = serde_json::json!(found);
+            object["concept_to_image"] = found.json()?;
         }
         print(&object.to_string())?;
     } else {
-        print(&report(&evaluation, &chance(relevance, texts.len(), images.len())?))?;
+        let guessed = chance(&relevance, texts.len(), images.len(), &rules)?;
+        print(&report(&evaluation, &guessed, [texts.len(), images.len()], &rules))?;
         if let (Some(asked), Some(found)) = (concepts, found) {
-            print(&asked.report(&found)?)?;
+            print(&asked.report(&found, &rules)?)?;
         }
     }
     // Behind the figures, so that a page that cannot be written does not cost them.
-    if let (Some(path), Some((model, table, rows))) = (&args.page, &source) {
-        let shown = Shown {
-            model,
-            table,
-            rows,
-            texts,
-            images,
-            relevance,
-        };
-        evaluate_page::write(&shown, &evaluation, args.seed, options, path)?;
-        if !args.json {
-            print(&format!("page: {}", path.display()))?;
-        }
+    if let Some(path) = &args.page {
+        show(&args, &sides, &relevance, &evaluation, rules, path)?;
     }
     Ok(())
 }
 
-/// The features to rank, and which belong together.
-struct Embedded {
-    texts: Embeddings,
-    images: Embeddings,
-    relevance: Relevance,
-    concepts: Option<Asked>,
-}
-
-/// A short table of both directions, against chance.
-fn report(evaluation: &Evaluation, chance: &Evaluation) -> String {
-    let line = |name: &str, figures: &Figures| {
-        format!(
-            "{name:<15}{:>7.2}{:>7.2}{:>7.2}{:>8.2}{:>8.1}{:>8.4}",
-            figures.recall_1,
-            figures.recall_5,
-            figures.recall_10,
-            figures.mean_recall,
-            figures.median_rank,
-            figures.mrr
-        )
-    };
-    let forth = &evaluation.text_to_image;
-    [
-        format!(
-            "{} texts, {} pictures",
-            forth.queries.max(evaluation.image_to_text.gallery),
-            forth.gallery
-        ),
-        format!(
-            "{:<15}{:>7}{:>7}{:>7}{:>8}{:>8}{:>8}",
-            "recall in %", "R@1", "R@5", "R@10", "mean", "median", "MRR"
-        ),
-        line("text to image", forth),
-        line("  by chance", &chance.text_to_image),
-        line("image to text", &evaluation.image_to_text),
-        line("  by chance", &chance.image_to_text),
-    ]
-    .join("\n")
-}
-
-/// Embeds a table; also gives the numbers of its good rows.
-fn embed(
-    cli: &Cli,
+fn show(
     args: &Args,
-    model: &Path,
-    table: &Arc<Table>,
-    wanted: Option<Wanted>,
-) -> Outcome<(Embedded, Vec<usize>)> {
-    let model = super::args::Model {
-        model: model.to_owned(),
-        context_length: args.context_length,
-        cut: args.cut,
-    };
-    let pipeline = model.open(cli, &args.compute)?;
-    let path = table.path();
-    let preparer = Preparer {
-        tokenizer: Some(pipeline.tokenizer()?),
-        transform: Some(pipeline.transform()?),
-        decoder: Decoder::default(),
-        workers: args.compute.workers(),
-    };
-    let (mut kept, mut rejects, refused) = (Kept::default(), Rejects::beside(path), Refused::default());
-    let (mut progress, mut before) = (Progress::start("rows", Some(table.rows() as u64)), 0);
-    let rows = preparer.table(Arc::clone(table), Roles::Pairs, &args.table_args)?;
-    // A refused row can be neither query nor gallery, so it leaves; nothing here is numbered by row.
-    let policy: BadRows = args.table_args.bad_rows.into();
-    let rows = policed(rows, &preparer, policy, &mut rejects, &refused);
-    Predictor::new(&pipeline, args.batch_size)?.run(rows, &mut kept, &mut |done| {
-        progress.add(done - before);
-        before = done;
-    })?;
-    progress.finish();
-    let (count, listed) = (rejects.count(), rejects.finish()?);
-    if let Some(list) = listed {
-        note(&format!(
-            "{count} rows were refused and left out; they are listed in {}",
-            list.display()
-        ));
-    }
-    let good: Vec<usize> = (0..table.rows()).filter(|&row| !refused.contains(row as u64)).collect();
-    let relevance = relevance(args, table, &good)?;
-    let concepts = wanted
-        .map(|wanted| wanted.ask(&pipeline, &good, args.batch_size))
-        .transpose()?;
-    let embedded = Embedded {
-        texts: pick(kept.texts, &good)?,
-        images: pick(kept.images, &good)?,
+    sides: &Sides,
+    relevance: &Relevance,
+    evaluation: &Evaluation,
+    rules: Rules,
+    path: &std::path::Path,
+) -> Result<()> {
+    let shown = Shown {
+        model: args.model.as_deref(),
+        sides,
         relevance,
-        concepts,
     };
-    Ok((embedded, good))
-}
-
-fn relevance(args: &Args, table: &Table, rows: &[usize]) -> Result<Relevance> {
-    let Some(column) = &args.table_args.item_column else {
-        return Ok(Relevance::diagonal());
-    };
-    let items: Result<Vec<Option<Id>>> = rows.iter().map(|&row| table.label(row, column)).collect();
-    Ok(Relevance::by_items(&items?))
-}
-
-/// Takes out pairs of which a row is all zeros: what `predict` writes for a refused row. Where a relevance file names rows
-/// by number, they stay, and the user is told.
-fn without_refused(texts: Embeddings, images: Embeddings, named: bool) -> Result<(Embeddings, Embeddings)> {
-    let zero = |features: &Embeddings, row: usize| features.row(row).iter().all(|&value| value == 0.0);
-    let count = |features: &Embeddings| (0..features.len()).filter(|&row| zero(features, row)).count();
-    let refused = count(&texts) + count(&images);
-    if refused == 0 {
-        return Ok((texts, images));
+    evaluate_page::write(&shown, evaluation, rules, path)?;
+    if !args.json {
+        print(&format!("page: {}", path.display()))?;
     }
-    if named || texts.len() != images.len() {
-        note(&format!(
-            "{refused} rows are all zeros (refused ones, it seems) and are ranked as they are"
-        ));
-        return Ok((texts, images));
-    }
-    let good: Vec<usize> = (0..texts.len())
-        .filter(|&row| !zero(&texts, row) && !zero(&images, row))
-        .collect();
-    note(&format!(
-        "{} pairs with a row of zeros (refused ones, it seems) are left out",
-        texts.len() - good.len()
-    ));
-    Ok((pick(texts, &good)?, pick(images, &good)?))
+    Ok(())
 }

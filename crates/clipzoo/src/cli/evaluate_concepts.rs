@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use clip_apps::ConceptQueries;
+use clip_apps::{ConceptQueries, Protocol, Rules};
+use clip_core::serde_json::{self, Value};
 use clip_core::{ConceptSource, Embedder, Embeddings, Error, PairTable, Result};
-use clip_data::{ColumnConcepts, ConceptNames, Roles, Table, read_phrases};
-use clip_index::{Options, PrecisionFigures};
+use clip_data::{ColumnConcepts, ConceptNames, Table, read_phrases};
+use clip_index::PrecisionFigures;
 use clip_nn::Pipeline;
 
 use super::args::{TableArgs, note};
+use super::evaluate_report::concept_report;
 use super::failure::{Outcome, usage};
 
 /// Flags that say which concepts are asked for, and how.
@@ -65,7 +67,7 @@ impl ConceptArgs {
             source: ColumnConcepts {
                 names: self.concept_names.as_ref().map(ConceptNames::read).transpose()?,
             },
-            table: table_args.open(table, Roles::Texts)?,
+            table: table_args.open_any(table)?,
             column: column.clone(),
             only: self.concepts_file.as_ref().map(only).transpose()?,
             least: usize::try_from(self.concept_min).unwrap_or(usize::MAX),
@@ -131,23 +133,35 @@ impl Wanted {
     }
 }
 
+/// How well the names found their pictures.
+pub(crate) struct Found {
+    figures: PrecisionFigures,
+    group_by: Option<String>,
+}
+
+impl Found {
+    /// The figures, with the protocol they are by.
+    pub(crate) fn json(&self) -> Result<Value> {
+        let mut object = serde_json::to_value(&self.figures).map_err(|error| Error::internal(error.to_string()))?;
+        object["protocol"] = Protocol::Full.to_string().into();
+        if let Some(name) = &self.group_by {
+            object["group_by"] = name.as_str().into();
+        }
+        Ok(object)
+    }
+}
+
 impl Asked {
     /// Ranks all pictures for each concept.
-    pub(crate) fn evaluate(&self, images: &Embeddings, options: Options) -> Result<PrecisionFigures> {
-        self.queries.evaluate(&self.names, images, options)
+    pub(crate) fn evaluate(&self, images: &Embeddings, rules: &Rules) -> Result<Found> {
+        Ok(Found {
+            figures: self.queries.evaluate(&self.names, images, rules)?,
+            group_by: rules.grouping.as_ref().map(|grouping| grouping.name.clone()),
+        })
     }
 
     /// A short table, against chance.
-    pub(crate) fn report(&self, found: &PrecisionFigures) -> Result<String> {
-        let line = |name: &str, figures: &PrecisionFigures| {
-            format!("{name:<16}{:>7.2}{:>7.2}", figures.map, figures.precision_10)
-        };
-        Ok([
-            format!("{} concepts", found.queries),
-            format!("{:<16}{:>7}{:>7}", "precision in %", "mAP", "P@10"),
-            line("concept to image", found),
-            line("  by chance", &self.queries.chance()?),
-        ]
-        .join("\n"))
+    pub(crate) fn report(&self, found: &Found, rules: &Rules) -> Result<String> {
+        Ok(concept_report(&found.figures, &self.queries.chance(rules)?, rules))
     }
 }

@@ -14,6 +14,8 @@ mod convert;
 mod evaluate;
 mod evaluate_concepts;
 mod evaluate_page;
+mod evaluate_report;
+mod evaluate_sides;
 mod failure;
 mod inputs;
 mod inspect;

@@ -1,6 +1,6 @@
 //! `evaluate`: known ranks, the object's exact keys, and the page.
 
-use clipzoo::clip_core::serde_json::json;
+use clipzoo::clip_core::serde_json::{Value, json};
 
 use super::support::{Ended, Folder, SCHEMA, floats, small_model, table, tensors};
 
@@ -16,8 +16,9 @@ fn a_tie_counts_against() {
     let got = folder.run(line).json();
     let third = got["text_to_image"]["r@1"].as_f64().unwrap();
     assert!((third - 100.0 / 3.0).abs() < 1e-4, "{third}");
-    for (direction, figures) in got.as_object().unwrap() {
-        assert!(["text_to_image", "image_to_text"].contains(&direction.as_str()));
+    assert_eq!(got["protocol"], "full");
+    for direction in ["text_to_image", "image_to_text"] {
+        let figures = &got[direction];
         let keys: Vec<&String> = figures.as_object().unwrap().keys().collect();
         assert_eq!(
             keys,
@@ -29,9 +30,12 @@ fn a_tie_counts_against() {
                 "r@10",
                 "mean_recall",
                 "median_rank",
-                "mrr"
+                "mrr",
+                "mean_rank",
+                "protocol"
             ]
         );
+        assert_eq!(figures["protocol"], "full");
         assert_eq!((&figures["queries"], &figures["gallery"]), (&json!(3), &json!(3)));
         let number = |name: &str| figures[name].as_f64().unwrap();
         assert_eq!(
@@ -40,8 +44,25 @@ fn a_tie_counts_against() {
         );
         assert!((number("mean_recall") - (100.0 / 3.0 + 200.0) / 3.0).abs() < 1e-3);
         assert!((number("mrr") - 2.0 / 3.0).abs() < 1e-5);
+        assert!((number("mean_rank") - 5.0 / 3.0).abs() < 1e-5);
     }
-    assert_eq!(got.as_object().unwrap().len(), 2);
+    assert_eq!(got.as_object().unwrap().len(), 3);
+
+    // Other ranks to look down to, and the mean of these recalls.
+    let got = folder.run(&format!("{line} --k 50,1,2")).json();
+    let figures = got["text_to_image"].as_object().unwrap();
+    let keys: Vec<&str> = figures
+        .keys()
+        .map(String::as_str)
+        .filter(|key| key.starts_with("r@"))
+        .collect();
+    assert_eq!(keys, ["r@1", "r@2", "r@50"]);
+    assert!((figures["mean_recall"].as_f64().unwrap() - (100.0 / 3.0 + 200.0) / 3.0).abs() < 1e-3);
+    for bad in ["0", "", "1,x"] {
+        let mut command = folder.command(line);
+        let said = Ended::of(bad, command.args(["--k", bad]).output().unwrap()).refused();
+        assert!(said.contains("--k"), "{said}");
+    }
 
     // Told that picture 0 is right for every text, texts 1 and 2 find it last.
     folder.write(
@@ -170,7 +191,12 @@ fn concepts_are_queries_where_a_column_names_them() {
     }
     let found = &with["concept_to_image"];
     let keys: Vec<&String> = found.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["queries", "gallery", "map", "precision@10"]);
+    let wanted = "queries gallery map precision@1 precision@5 precision@10 ndcg ndcg@1 ndcg@5 ndcg@10 protocol";
+    assert_eq!(
+        keys.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(" "),
+        wanted
+    );
+    assert_eq!(found["protocol"], "full");
     assert_eq!((&found["queries"], &found["gallery"]), (&json!(5), &json!(24)));
 
     folder.write(
@@ -256,6 +282,46 @@ fn concepts_are_queries_where_a_column_names_them() {
     folder.run(&format!("{line} --concept-min 2")).refused();
     let features = "evaluate --text-features f.safetensors --image-features f.safetensors --concept-column kind";
     assert!(folder.run(features).misused().contains("--concept-column"));
+}
+
+#[test]
+fn products_of_a_concept_count_once_by_their_best_picture() {
+    let folder = Folder::new();
+    small_model(&folder, "model");
+    // Two pictures of each product, rows i and i + 6; a product carries what one of its pictures carries.
+    let rows: String = table(0..12)
+        .lines()
+        .enumerate()
+        .map(|(row, line)| {
+            format!(
+                "{line}\tp{}\t{}\n",
+                row % 6,
+                if row < 6 { ["red", "blue"][row % 2] } else { "" }
+            )
+        })
+        .collect();
+    folder.write("t.tsv", rows);
+    let line = "evaluate --model model --table t.tsv --schema text:str:1,image:str:1,item:str:1,kind:str:1 --concept-column kind --threads 1";
+    let single = folder.run(&format!("{line} --json --k 3")).json();
+    let grouped = folder.run(&format!("{line} --json --k 3 --group-by item")).json();
+    let found = |got: &Value| got["concept_to_image"].clone();
+    assert_eq!(
+        (&found(&single)["gallery"], &found(&grouped)["gallery"]),
+        (&json!(12), &json!(6))
+    );
+    assert_eq!(
+        (&found(&grouped)["group_by"], &found(&grouped)["queries"]),
+        (&json!("item"), &json!(2))
+    );
+    // Three of six products are right for each of the two.
+    let at_3 = found(&grouped)["precision@3"].as_f64().unwrap();
+    assert!((at_3 * 6.0 / 100.0).fract().abs() < 1e-9 && found(&grouped)["precision@1"].is_null());
+    let report = folder.run(&format!("{line} --group-by item")).ok();
+    assert!(
+        report.contains("pictures count by their best in 6 groups, texts in 6 (item)"),
+        "{report}"
+    );
+    assert!(report.contains("precision in %, full"), "{report}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod compare;
 mod concepts;
 mod convert;
 mod evaluate;
+mod evaluate_rules;
 mod help;
 mod hub;
 mod inspect;
