@@ -15,6 +15,7 @@ use std::path::Path;
 use clip_core::{Error, FeatureSink, Modality, Result};
 
 pub use read::read_features;
+pub use tsv::PythonNumber;
 
 /// What features are called in every format with names.
 pub const fn feature_name(modality: Modality) -> &'static str {

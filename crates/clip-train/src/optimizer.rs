@@ -1,4 +1,4 @@
-//! AdamW over the trainable parameters, in their order, with a state that can be saved.
+//! AdamW and its relatives over the trainable parameters, in their order, with a state that can be saved.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,14 +6,35 @@ use clip_core::{Error, Result};
 use clip_nn::tch::{Device, Kind, Tensor};
 use clip_nn::{Parameter, door};
 use clip_torch::{AdamW, clear_gradients, fused_adamw};
+use serde::{Deserialize, Serialize};
 
 use crate::depth::LayerDecay;
 use crate::groups::{NoDecay, rate_of};
 
-/// Settings of AdamW (Loshchilov, Hutter 2019), as `torch.optim.AdamW` means them.
+/// How a gradient becomes a change of the weights. `rate` is the rate of the step, `m` and `v` the averages of the gradient
+/// and of its square.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// `adamw` (Loshchilov, Hutter 2019), as `torch.optim.AdamW`: both averages corrected for their start at zero, decay
+    /// beside them.
+    #[default]
+    #[serde(rename = "adamw")]
+    AdamW,
+    /// `adam` (Kingma, Ba 2015), as `torch.optim.Adam`: the same with the decay inside the gradient.
+    Adam,
+    /// `bert_adam`, as BERT was trained: AdamW whose averages are not corrected, so that the first steps are small.
+    BertAdam,
+    /// `sgd`, as `torch.optim.SGD`: `m = beta1 * m + gradient`, a change of `rate * m`, decay inside the gradient.
+    Sgd,
+}
+
+/// Settings of the optimizer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OptimizerConfig {
-    /// Decay of the two averages.
+    /// How a gradient becomes a change.
+    pub algorithm: Algorithm,
+    /// Decay of the two averages; the first is the momentum of SGD, which has no second.
     pub betas: [f64; 2],
     /// Added to the root of the second average.
     pub eps: f64,
@@ -31,6 +52,7 @@ struct Slot {
     name: String,
     parameter: Tensor,
     average: Tensor,
+    /// Of no elements where the algorithm has no second average.
     square: Tensor,
     /// How many updates it had; an f32 scalar, since the fused operator reads one.
     steps: Tensor,
@@ -43,8 +65,12 @@ struct Group {
     slots: Vec<usize>,
 }
 
-/// AdamW in one fused operator a group.
+/// So many updates that the averages' correction for their start at zero is 1 to the last bit of an f64.
+const SETTLED: f64 = 1e9;
+
+/// The optimizer, in one fused operator a group.
 pub struct Optimizer {
+    algorithm: Algorithm,
     slots: Vec<Slot>,
     groups: Vec<Group>,
     betas: [f64; 2],
@@ -73,15 +99,20 @@ impl Optimizer {
                     }),
                 }
                 let tensor = &parameter.tensor;
+                let square = match config.algorithm {
+                    Algorithm::Sgd => Tensor::zeros([0], (Kind::Float, tensor.device())),
+                    _ => tensor.detach().zeros_like(),
+                };
                 slots.push(Slot {
                     name: parameter.name.clone(),
                     parameter: tensor.shallow_clone(),
                     average: tensor.detach().zeros_like(),
-                    square: tensor.detach().zeros_like(),
+                    square,
                     steps: Tensor::zeros([], (Kind::Float, tensor.device())),
                 });
             }
             Self {
+                algorithm: config.algorithm,
                 slots,
                 groups,
                 betas: config.betas,
@@ -127,28 +158,59 @@ impl Optimizer {
             if used.is_empty() {
                 continue;
             }
-            let column = |pick: fn(&Slot) -> &Tensor| -> Vec<Tensor> {
-                used.iter().map(|(slot, _)| pick(slot).shallow_clone()).collect()
-            };
             // The operator wants the number of this step and leaves it to the caller to count.
             door(|| {
                 let _guard = clip_nn::tch::no_grad_guard();
                 used.iter()
                     .for_each(|(slot, _)| drop(slot.steps.shallow_clone().g_add_scalar_(1)));
             })?;
-            let gradients: Vec<Tensor> = used.iter().map(|(_, gradient)| gradient.shallow_clone()).collect();
-            let tensors = AdamW {
-                parameters: &column(|slot| &slot.parameter),
-                gradients: &gradients,
-                averages: &column(|slot| &slot.average),
-                squares: &column(|slot| &slot.square),
-                steps: &column(|slot| &slot.steps),
+            let decay = match self.algorithm {
+                Algorithm::AdamW | Algorithm::BertAdam => group.weight_decay,
+                Algorithm::Adam | Algorithm::Sgd => {
+                    decay_inside(&used, group.weight_decay)?;
+                    0.0
+                }
             };
-            let [beta1, beta2] = self.betas;
-            fused_adamw(&tensors, rate * group.rate, beta1, beta2, group.weight_decay, self.eps)
-                .map_err(|error| Error::internal(format!("the optimizer's step: {error}")).source(error))?;
+            match self.algorithm {
+                Algorithm::Sgd => self.descend(&used, rate * group.rate)?,
+                _ => self.fused(&used, rate * group.rate, decay)?,
+            }
         }
         Ok(())
+    }
+
+    /// The update of Adam's kind, with the decay beside the averages.
+    fn fused(&self, used: &[(&Slot, Tensor)], rate: f64, decay: f64) -> Result<()> {
+        let column = |pick: fn(&Slot) -> &Tensor| -> Vec<Tensor> {
+            used.iter().map(|(slot, _)| pick(slot).shallow_clone()).collect()
+        };
+        let gradients: Vec<Tensor> = used.iter().map(|(_, gradient)| gradient.shallow_clone()).collect();
+        let steps = match self.algorithm {
+            Algorithm::BertAdam => door(|| column(|slot| &slot.steps).iter().map(|n| n.full_like(SETTLED)).collect())?,
+            _ => column(|slot| &slot.steps),
+        };
+        let tensors = AdamW {
+            parameters: &column(|slot| &slot.parameter),
+            gradients: &gradients,
+            averages: &column(|slot| &slot.average),
+            squares: &column(|slot| &slot.square),
+            steps: &steps,
+        };
+        let [beta1, beta2] = self.betas;
+        fused_adamw(&tensors, rate, beta1, beta2, decay, self.eps)
+            .map_err(|error| Error::internal(format!("the optimizer's step: {error}")).source(error))
+    }
+
+    /// The update of SGD.
+    fn descend(&self, used: &[(&Slot, Tensor)], rate: f64) -> Result<()> {
+        door(|| {
+            let _guard = clip_nn::tch::no_grad_guard();
+            for (slot, gradient) in used {
+                let _ = slot.average.shallow_clone().g_mul_scalar_(self.betas[0]).g_add_(gradient);
+                let change = slot.average.g_mul_scalar(-rate);
+                let _ = slot.parameter.shallow_clone().g_add_(&change);
+            }
+        })
     }
 
     /// Its state, by name: `NAME/average`, `NAME/square`, `NAME/steps`.
@@ -198,6 +260,19 @@ impl Optimizer {
     }
 }
 
+/// Adds `decay` of each weight to its gradient.
+fn decay_inside(used: &[(&Slot, Tensor)], decay: f64) -> Result<()> {
+    if decay == 0.0 {
+        return Ok(());
+    }
+    door(|| {
+        let _guard = clip_nn::tch::no_grad_guard();
+        for (slot, gradient) in used {
+            let _ = gradient.shallow_clone().g_add_(&slot.parameter.g_mul_scalar(decay));
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +295,7 @@ mod tests {
 
     fn config() -> OptimizerConfig {
         OptimizerConfig {
+            algorithm: Algorithm::AdamW,
             betas: [0.9, 0.98],
             eps: 1e-6,
             weight_decay: 0.2,
@@ -280,6 +356,54 @@ mod tests {
         // No gradient ever reached it, so it does not even decay.
         assert_eq!(values(&list)[8], 3.0);
         assert_eq!(optimizer.gradients().unwrap().len(), 3);
+    }
+
+    /// The other algorithms by the book, in f64, without groups: weight decay 0.2 for all.
+    fn others_by_hand(algorithm: Algorithm, start: f32, factors: &[f64]) -> f64 {
+        let (mut w, mut m, mut v) = (f64::from(start), 0.0, 0.0);
+        for (t, factor) in (1..).zip(factors) {
+            let mut g = 2.0 * w * factor + 1.0;
+            if algorithm != Algorithm::BertAdam {
+                g += 0.2 * w;
+            }
+            m = match algorithm {
+                Algorithm::Sgd => 0.9 * m + g,
+                _ => 0.9 * m + 0.1 * g,
+            };
+            v = 0.98 * v + 0.02 * g * g;
+            w -= 0.01
+                * match algorithm {
+                    Algorithm::Sgd => m,
+                    Algorithm::BertAdam => m / (v.sqrt() + 1e-6) + 0.2 * w,
+                    _ => m / (1.0 - 0.9f64.powi(t)) / ((v / (1.0 - 0.98f64.powi(t))).sqrt() + 1e-6),
+                };
+        }
+        w
+    }
+
+    #[test]
+    fn the_other_algorithms_follow_theirs() {
+        for algorithm in [Algorithm::Adam, Algorithm::BertAdam, Algorithm::Sgd] {
+            let list = parameters();
+            let start = values(&list);
+            let config = OptimizerConfig {
+                algorithm,
+                no_decay: NoDecay::Containing(Vec::new()),
+                rates: BTreeMap::new(),
+                ..config()
+            };
+            let mut optimizer = Optimizer::new(&list, &config).unwrap();
+            for factor in [1.0, 0.5, 2.0] {
+                optimizer.clear_gradients().unwrap();
+                backward(&list, factor);
+                optimizer.step(0.01).unwrap();
+            }
+            for (got, start) in values(&list).iter().zip(&start).take(8) {
+                let wanted = others_by_hand(algorithm, *start, &[1.0, 0.5, 2.0]);
+                assert!((f64::from(*got) - wanted).abs() < 1e-6, "{algorithm:?}: {got} against {wanted}");
+            }
+            assert_eq!(values(&list)[8], 3.0, "no gradient reached it");
+        }
     }
 
     #[test]

@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use clip_core::PairTable;
+use clip_core::{Observer, PairTable};
 use clip_core::serde_json::json;
-use clip_data::{Columns, Decoder, Roles, Table};
+use clip_data::{Columns, Decoder, Format, Roles, Table};
 use clip_models::{Join, Loaded};
-use clip_nn::{Fresh, ParamOptions, Preparation};
+use clip_nn::{DualEncoder, Fresh, ParamOptions, Preparation};
 use clip_train::{
-    DataConfig, Environment, Every, Existing, Job, JoinConfig, LoraConfig, Precision, Reading, RunConfig, RunDir,
+    DataConfig, Environment, Every, Existing, Job, JoinConfig, Keep, LoraConfig, Precision, Reading, RunConfig, RunDir,
     Schedule, Stop, Terminal, Trained, is_usage, train as train_job,
 };
 
 use super::Cli;
-use super::args::{Compute, Cut, Dtype, OnBadRow, located, note, open_table, print};
+use super::args::{Compute, Cut, Dtype, OnBadRow, located, note, open_table, print, table_format};
 use super::average::{Mix, Mixed};
 use super::failure::{Failure, Outcome, usage};
 use super::interrupt;
@@ -72,7 +72,7 @@ pub(crate) struct Args {
     /// Steps over which the rate goes up
     #[arg(long, value_name = "N", help_heading = "Training")]
     warmup_steps: Option<u64>,
-    /// Weight decay of AdamW
+    /// Weight decay
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
     weight_decay: Option<f64>,
     /// How the rate goes on after the warm-up
@@ -90,6 +90,12 @@ pub(crate) struct Args {
     /// No batch holds a product (see --item-column), or another column's value, twice
     #[arg(long, value_name = "COLUMN", help_heading = "Training")]
     unique_by: Option<String>,
+    /// How many checkpoints stay: a number of the newest, or all [default: 2]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    keep: Option<Keep>,
+    /// Any other setting of run.toml, as `evaluation.every=200` or `betas=[0.9,0.999]`; flags of its own name go before
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Training")]
+    set: Vec<String>,
     /// What keeps its weights: image, text (the towers), or any prefix of weight names
     #[arg(long, value_name = "PREFIX", num_args = 1.., help_heading = "Training")]
     lock: Vec<String>,
@@ -127,6 +133,9 @@ pub(crate) struct Args {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Table")]
 struct TableFlags {
+    /// What the tables look like, whatever they are called: tsv, csv, jsonl, folder
+    #[arg(long, value_name = "FORMAT", value_parser = table_format)]
+    table_format: Option<Format>,
     /// Columns of a table without header: name:type:count, separated by commas
     #[arg(long, value_name = "SCHEMA")]
     schema: Option<String>,
@@ -186,6 +195,7 @@ impl Args {
             None if self.resume => run.config()?.unwrap_or_default(),
             None => RunConfig::default(),
         };
+        config = config.with(&self.set).map_err(Failure::Usage)?;
         if self.model.is_some() {
             (config.image_tower, config.text_tower) = (None, None);
         } else if self.image_tower.is_some() {
@@ -200,7 +210,9 @@ impl Args {
         set(&mut config.batch_size, self.batch_size);
         set(&mut config.micro_batch, self.micro_batch);
         set(&mut config.lr, self.lr);
-        set(&mut config.warmup_steps, self.warmup_steps);
+        if let Some(steps) = self.warmup_steps {
+            (config.warmup_steps, config.warmup_share) = (steps, None);
+        }
         set(&mut config.weight_decay, self.weight_decay);
         set(&mut config.schedule, self.schedule.map(Schedule::from));
         set(&mut config.grad_clip, self.grad_clip);
@@ -211,6 +223,7 @@ impl Args {
             config.lock = std::mem::take(&mut self.lock);
         }
         set(&mut config.log_every, self.log_every);
+        set(&mut config.keep, self.keep);
         set(&mut config.checkpoint_every, self.checkpoint_every);
         set_some(&mut config.evaluation.patience, self.patience);
         set_some(&mut config.average_init, self.average_init);
@@ -235,6 +248,7 @@ impl Args {
 
 impl TableFlags {
     fn over(&mut self, data: &mut clip_train::DataConfig) {
+        set_some(&mut data.format, self.table_format);
         set_some(&mut data.schema, self.schema.take());
         set_some(&mut data.header, self.header.then_some(true));
         set(&mut data.text_column, self.text_column.take());
@@ -264,7 +278,40 @@ impl From<ScheduleName> for Schedule {
 }
 
 pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
-    let threads = args.compute.set_threads()?;
+    let json = args.json;
+    let (trained, averaged) = train(cli, &mut args, |ready| {
+        if !json {
+            let count = ready.model.parameters().count();
+            note(&format!(
+                "a model of {count} parameters, {} training pairs, threads: {}",
+                ready.train.rows(),
+                ready.config.environment.threads
+            ));
+        }
+        Ok(vec![Box::new(Terminal::new())])
+    })?;
+    report(&args, &trained, averaged.as_ref())
+}
+
+/// A run that is about to begin.
+pub(super) struct Ready<'a> {
+    pub(super) model: &'a DualEncoder,
+    pub(super) config: &'a RunConfig,
+    pub(super) run: &'a RunDir,
+    pub(super) train: &'a dyn PairTable,
+    pub(super) valid: Option<&'a dyn PairTable>,
+}
+
+/// Who is told what happens in a run.
+type Observers = Vec<Box<dyn Observer>>;
+
+/// Trains as the flags say; `watch` gives those who are told what happens.
+pub(super) fn train(
+    cli: &Cli,
+    args: &mut Args,
+    watch: impl FnOnce(&Ready<'_>) -> Outcome<Observers>,
+) -> Outcome<(Trained, Option<Mixed>)> {
+    args.compute.set_threads()?;
     let device = args.compute.device()?;
     if args.compute.dtype == Dtype::Int8 {
         return usage(
@@ -334,13 +381,13 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
             .tokenizer()?,
         workers: args.compute.workers(),
     };
-    if !args.json {
-        let count = loaded.model.parameters().count();
-        note(&format!(
-            "a model of {count} parameters, {} training pairs, threads: {threads}",
-            train.rows()
-        ));
-    }
+    let observers = watch(&Ready {
+        model: &loaded.model,
+        config: &config,
+        run: &run,
+        train: &*train,
+        valid: valid.as_deref(),
+    })?;
     let concepts = config.concepts.open()?;
     let mix = Mix::planned(cli, &config, &args.output, params, reading.clone(), valid.clone())?;
     let stop = Stop::default();
@@ -353,7 +400,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         train,
         valid,
         config,
-        observers: vec![Box::new(Terminal::new())],
+        observers,
         run,
         stop,
     };
@@ -362,7 +409,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         Some(mix) => mix.write(trained.summary.done > 0)?,
         None => None,
     };
-    report(&args, &trained, averaged.as_ref())
+    Ok((trained, averaged))
 }
 
 /// The model to train: of the checkpoint that the run goes on from, or the one named, or two towers joined.
@@ -420,7 +467,8 @@ pub(super) fn open(data: &DataConfig, file: &Path, roles: Roles) -> Outcome<Tabl
         weight: data.weight_column.clone(),
         id: data.id_column.clone(),
     };
-    open_table(file, data.schema.as_deref(), data.header, columns, roles)
+    let form = (data.format, data.schema.as_deref());
+    open_table(file, form, data.header, columns, roles)
 }
 
 fn report(args: &Args, trained: &Trained, averaged: Option<&Mixed>) -> Outcome {
