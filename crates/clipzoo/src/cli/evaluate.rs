@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use clip_apps::{Evaluation, Predictor, Relevance, Sides, chance, evaluate};
 use clip_core::serde_json;
@@ -101,6 +102,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
             let (texts, images) = without_refused(texts, images, args.relevance.is_some())?;
             (
                 Embedded {
+                    seconds: 0.0,
                     texts,
                     images,
                     relevance: Relevance::diagonal(),
@@ -127,6 +129,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         images,
         relevance,
         concepts,
+        ..
     } = &embedded;
     let evaluation = evaluate(texts, images, relevance, options)?;
     let found = concepts
@@ -163,8 +166,23 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     Ok(())
 }
 
+/// Evaluates the model that the flags name on their table; gives the figures and the seconds that embedding took.
+pub(super) fn measure(cli: &Cli, args: &Args) -> Outcome<(Evaluation, f64)> {
+    let (Some(model), Some(file)) = (&args.model, &args.table) else {
+        return Err(Error::internal("an evaluation without a model and a table").into());
+    };
+    check_batch_size(args.batch_size)?;
+    let options = Options::default().threads(args.compute.set_threads()?);
+    let table = Arc::new(args.table_args.open(file, Roles::Pairs)?);
+    let (embedded, _) = embed(cli, args, model, &table, None)?;
+    let evaluation = evaluate(&embedded.texts, &embedded.images, &embedded.relevance, options)?;
+    Ok((evaluation, embedded.seconds))
+}
+
 /// The features to rank, and which belong together.
 struct Embedded {
+    /// How long the model took to make them.
+    seconds: f64,
     texts: Embeddings,
     images: Embeddings,
     relevance: Relevance,
@@ -230,11 +248,13 @@ fn embed(
     // A refused row can be neither query nor gallery, so it leaves; nothing here is numbered by row.
     let policy: BadRows = args.table_args.bad_rows.into();
     let rows = policed(rows, &preparer, policy, &mut rejects, &refused);
+    let started = Instant::now();
     Predictor::new(&pipeline, args.batch_size)?.run(rows, &mut kept, &mut |done| {
         progress.add(done - before);
         before = done;
     })?;
     progress.finish();
+    let seconds = started.elapsed().as_secs_f64();
     let (count, listed) = (rejects.count(), rejects.finish()?);
     if let Some(list) = listed {
         note(&format!(
@@ -248,6 +268,7 @@ fn embed(
         .map(|wanted| wanted.ask(&pipeline, &good, args.batch_size))
         .transpose()?;
     let embedded = Embedded {
+        seconds,
         texts: pick(kept.texts, &good)?,
         images: pick(kept.images, &good)?,
         relevance,
