@@ -32,9 +32,11 @@ pub struct SinkOptions {
     /// How the features were made: the type used, the model's id, the transform. Kept by formats that have a place for
     /// it (safetensors, Parquet).
     pub metadata: BTreeMap<String, String>,
+    /// The format, named by its extension without the dot; by the file's own if not given.
+    pub format: Option<String>,
 }
 
-/// Starts a feature file, in the format its extension names.
+/// Starts a feature file, in the format its extension names if `options` do not.
 ///
 /// | extension | holds | rows of text and image |
 /// |---|---|---|
@@ -56,9 +58,11 @@ pub struct SinkOptions {
 /// The extension is none of these, or the file cannot be written.
 pub fn open_sink(path: impl AsRef<Path>, options: SinkOptions) -> Result<Box<dyn FeatureSink>> {
     let path = path.as_ref();
-    let extension = path
-        .extension()
-        .map(|extension| extension.to_string_lossy().to_lowercase());
+    let own = || {
+        path.extension()
+            .map(|extension| extension.to_string_lossy().to_lowercase())
+    };
+    let extension = options.format.clone().or_else(own);
     match extension.as_deref() {
         Some("safetensors") => Ok(Box::new(safetensors::SafetensorsSink::create(path, options)?)),
         Some("npy") => Ok(Box::new(npy::NpySink::create(path)?)),

@@ -446,6 +446,22 @@ mod tests {
         }
     }
 
+    /// A reader of JSON that is off in the last digit makes an equal score a new best behind a resume.
+    #[test]
+    fn the_best_value_comes_back_to_the_bit() {
+        for tenths in 0..=1200u32 {
+            let value = f64::from(tenths) / 12.0 * 100.0 / 3.0;
+            let mut state = state(7);
+            state.best = Some(Best {
+                metric: "valid_mean_recall".into(),
+                value,
+                step: 5,
+            });
+            let text = serde_json::to_string(&state).unwrap();
+            assert_eq!(serde_json::from_str::<RunState>(&text).unwrap(), state);
+        }
+    }
+
     #[test]
     fn an_unwritable_place_is_named() {
         let error = write_tensors(Vec::new(), Path::new("/proc/self/x.safetensors")).unwrap_err();

@@ -186,7 +186,12 @@ impl Optimizer {
         };
         let gradients: Vec<Tensor> = used.iter().map(|(_, gradient)| gradient.shallow_clone()).collect();
         let steps = match self.algorithm {
-            Algorithm::BertAdam => door(|| column(|slot| &slot.steps).iter().map(|n| n.full_like(SETTLED)).collect())?,
+            Algorithm::BertAdam => door(|| {
+                column(|slot| &slot.steps)
+                    .iter()
+                    .map(|n| n.full_like(SETTLED))
+                    .collect()
+            })?,
             _ => column(|slot| &slot.steps),
         };
         let tensors = AdamW {
@@ -206,7 +211,11 @@ impl Optimizer {
         door(|| {
             let _guard = clip_nn::tch::no_grad_guard();
             for (slot, gradient) in used {
-                let _ = slot.average.shallow_clone().g_mul_scalar_(self.betas[0]).g_add_(gradient);
+                let _ = slot
+                    .average
+                    .shallow_clone()
+                    .g_mul_scalar_(self.betas[0])
+                    .g_add_(gradient);
                 let change = slot.average.g_mul_scalar(-rate);
                 let _ = slot.parameter.shallow_clone().g_add_(&change);
             }
@@ -400,7 +409,10 @@ mod tests {
             }
             for (got, start) in values(&list).iter().zip(&start).take(8) {
                 let wanted = others_by_hand(algorithm, *start, &[1.0, 0.5, 2.0]);
-                assert!((f64::from(*got) - wanted).abs() < 1e-6, "{algorithm:?}: {got} against {wanted}");
+                assert!(
+                    (f64::from(*got) - wanted).abs() < 1e-6,
+                    "{algorithm:?}: {got} against {wanted}"
+                );
             }
             assert_eq!(values(&list)[8], 3.0, "no gradient reached it");
         }

@@ -94,6 +94,9 @@ mod tests {
             assert_eq!(error.to_string(), message);
         }
         let error = RunConfig::default().with(&["epochs=three"]).unwrap_err().to_string();
-        assert!(error.starts_with("epochs=three: ") && error.contains("string"), "{error}");
+        assert!(
+            error.starts_with("epochs=three: ") && error.contains("string"),
+            "{error}"
+        );
     }
 }

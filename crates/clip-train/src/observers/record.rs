@@ -152,4 +152,20 @@ mod tests {
         assert_eq!(record[12..45], event);
         assert_eq!(record[45..], [0xc5, 0x99, 0x76, 0xc6]);
     }
+
+    #[test]
+    fn a_text_is_what_tensorboard_writes() {
+        // tensorboard 2.21: Event(wall_time=1.0, step=3, summary of a string tensor with the plugin's name).
+        let event = event(1.0, 3, &What::Text("config/a", "hi"));
+        let wanted = [
+            &[0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0x10, 3, 0x2a, 36, 0x0a, 34, 0x0a, 8][..],
+            b"config/a",
+            &[0x42, 12, 0x08, 7, 0x12, 4, 0x12, 2, 0x08, 1, 0x42, 2],
+            b"hi",
+            &[0x4a, 8, 0x0a, 6, 0x0a, 4],
+            b"text",
+        ]
+        .concat();
+        assert_eq!(event, wanted);
+    }
 }

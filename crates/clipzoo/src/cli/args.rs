@@ -300,9 +300,7 @@ pub(crate) fn open_table(
     roles: Roles,
 ) -> Outcome<Table> {
     const REMEDY: &str = "pass --header if the first line holds the names, or name the columns with --schema";
-    let unsaid = header.is_none()
-        && schema.is_none()
-        && format.map_or_else(|| Format::of(path), Ok)? == Format::Tsv;
+    let unsaid = header.is_none() && schema.is_none() && format.map_or_else(|| Format::of(path), Ok)? == Format::Tsv;
     let names = [columns.text.clone(), columns.image.clone()];
     let options = TableOptions {
         format,

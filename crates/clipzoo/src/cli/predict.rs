@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use clip_apps::{Predictor, PreparedRow};
 use clip_core::serde_json::json;
 use clip_core::{Embedder, FeatureSink, PairTable, Result};
@@ -39,12 +40,18 @@ pub(crate) struct Args {
     /// A table of texts, pictures or both
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
+    /// What of the table to embed, where it has both
+    #[arg(long, value_enum, requires = "table")]
+    only: Option<Only>,
     /// Prepared `pixels` and/or `input_ids` (`attention_mask`), safetensors
     #[arg(long, value_name = "FILE", conflicts_with_all = ["texts", "images", "table"])]
     inputs: Option<PathBuf>,
     /// Where the features go
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    /// The format of OUTPUT, whatever it is called
+    #[arg(long, value_name = "FORMAT", value_parser = ["safetensors", "npy", "jsonl", "tsv", "parquet"])]
+    output_format: Option<String>,
     /// Columns of the table to carry along, by name, parted by commas; --id-column goes before them
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     append_cols: Vec<String>,
@@ -60,7 +67,23 @@ pub(crate) struct Args {
     compute: Compute,
 }
 
+/// What `--only` takes.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Only {
+    Texts,
+    Images,
+}
+
 impl Args {
+    /// What of a table is embedded.
+    fn roles(&self, table: &Path) -> Outcome<Roles> {
+        match self.only {
+            Some(Only::Texts) => Ok(Roles::Texts),
+            Some(Only::Images) => Ok(Roles::Images),
+            None => self.table_args.roles(table),
+        }
+    }
+
     /// Whether many rows go through the model.
     pub(super) fn runs_long(&self) -> bool {
         self.table.is_some()
@@ -145,7 +168,8 @@ fn sink_options(args: &Args, pipeline: &Pipeline) -> Result<SinkOptions> {
         ("logit_scale".to_owned(), pipeline.info().logit_scale.to_string()),
         ("clipzoo".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ]);
-    Ok(SinkOptions { metadata })
+    let format = args.output_format.clone();
+    Ok(SinkOptions { metadata, format })
 }
 
 /// How many rows were written.
@@ -170,7 +194,7 @@ impl Passes<'_> {
         let args = self.args;
         let mut rows = Rows::default();
         if let (Some(table), None, true) = (&args.table, &args.texts, args.images.is_empty()) {
-            let roles = args.table_args.roles(table)?;
+            let roles = args.roles(table)?;
             let done = self.table(table, roles, 0)?;
             rows.texts = if roles.texts() { done } else { 0 };
             rows.images = if roles.images() { done } else { 0 };
@@ -189,7 +213,7 @@ impl Passes<'_> {
             rows.images += self.pass("pictures", total, rows.images, &preparer, images, None)?;
         }
         if let Some(table) = &args.table {
-            let roles = args.table_args.roles(table)?;
+            let roles = args.roles(table)?;
             if roles.texts() {
                 rows.texts += self.table(table, Roles::Texts, rows.texts)?;
             }
@@ -225,11 +249,17 @@ impl Passes<'_> {
         self.pass("rows", total, base, &preparer, rows, Some(&table))
     }
 
+    /// What the table looks like.
+    fn format(&self, table: &Table) -> Result<Format> {
+        let given = self.args.table_args.table_format;
+        given.map_or_else(|| Format::of(table.path()), Ok)
+    }
+
     /// Refuses columns that the table does not have. In JSONL the rows say what they have.
     fn known_columns(&self, table: &Table) -> Outcome {
         let unknown = self.carry.iter().find(|name| !table.columns().contains(name));
         match unknown {
-            Some(name) if Format::of(table.path())? != Format::Jsonl => usage(
+            Some(name) if self.format(table)? != Format::Jsonl => usage(
                 format!(
                     "--append-cols {name}: {} has no such column; it has: {}",
                     table.path().display(),

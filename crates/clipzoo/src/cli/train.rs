@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use clip_core::{Observer, PairTable};
 use clip_core::serde_json::json;
+use clip_core::{Observer, PairTable};
 use clip_data::{Columns, Decoder, Format, Roles, Table};
 use clip_models::{Join, Loaded};
 use clip_nn::{DualEncoder, Fresh, ParamOptions, Preparation};

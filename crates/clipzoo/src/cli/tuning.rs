@@ -11,7 +11,12 @@ pub(super) struct TuningFlags {
     #[arg(long, value_name = "NAME", value_parser = algorithm)]
     optimizer: Option<Algorithm>,
     /// The share of all steps over which the rate goes up, rounded down, in the place of --warmup-steps
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, conflicts_with = "warmup_steps")]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        allow_negative_numbers = true,
+        conflicts_with = "warmup_steps"
+    )]
     warmup_share: Option<f64>,
     /// The last steps, over which a constant rate goes down to 0
     #[arg(long, value_name = "N")]

@@ -2,6 +2,7 @@
 
 use super::support::Folder;
 
+const COMMANDS: [&str; 12] = [
 const COMMANDS: [&str; 13] = [
     "train",
     "evaluate",
@@ -14,6 +15,7 @@ const COMMANDS: [&str; 13] = [
     "average",
     "calibrate",
     "models",
+    "easynlp",
     "completions",
     "man",
 ];

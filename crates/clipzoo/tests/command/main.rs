@@ -6,6 +6,8 @@ mod bad_input;
 mod calibrate;
 mod concepts;
 mod convert;
+mod easynlp;
+mod easynlp_flags;
 mod evaluate;
 mod help;
 mod hub;

@@ -14,7 +14,10 @@ use crate::cli::{Cli, Command, evaluate};
 pub(super) fn run(cli: &Cli, _: &Flags, settings: &Settings) -> Outcome {
     let look = Look::at(cli, settings)?;
     let mut plain = Plain::new("evaluate");
-    plain.flag("model", &settings.model).flag("table", settings.last_table()).table(settings);
+    plain
+        .flag("model", &settings.model)
+        .flag("table", settings.last_table())
+        .table(settings);
     plain.flag("batch-size", settings.batch).compute(settings, &look);
     let Command::Evaluate(args) = plain.command()? else {
         return Err(Error::internal("`evaluate` is another command").into());

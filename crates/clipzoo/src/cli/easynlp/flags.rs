@@ -183,12 +183,15 @@ impl Flags {
     /// What to say of flags that do nothing here, or nothing in a mode (its first letter).
     pub(super) fn idle(&self, mode: char) -> Vec<String> {
         let given = |does: fn(&Does, char) -> bool| {
-            let found = KNOWN.iter().filter(|known| self.has(known.name) && does(&known.does, mode));
+            let found = KNOWN
+                .iter()
+                .filter(|known| self.has(known.name) && does(&known.does, mode));
             found.map(|known| format!("--{}", known.name)).collect::<Vec<_>>()
         };
         let vain = given(|does, _| *does == Does::Nothing);
         let elsewhere = given(|does, mode| matches!(does, Does::Work(modes) if !modes.contains(mode)));
-        let line = |flags: Vec<String>, what: &str| (!flags.is_empty()).then(|| format!("{what}: {}", flags.join(", ")));
+        let line =
+            |flags: Vec<String>, what: &str| (!flags.is_empty()).then(|| format!("{what}: {}", flags.join(", ")));
         let lines = [
             line(vain, "without meaning here, and passed over"),
             line(elsewhere, "without meaning in this mode, and passed over"),
@@ -203,14 +206,21 @@ fn find(name: &str) -> Outcome<&'static Known> {
         return Ok(known);
     }
     let nearest = nearest(name);
-    usage(format!("--{name}: EasyNLP has no such flag"), format!("did you mean --{nearest}?"))
+    usage(
+        format!("--{name}: EasyNLP has no such flag"),
+        format!("did you mean --{nearest}?"),
+    )
 }
 
 /// The known name that is most like another: one that continues it, else the one with the fewest changes.
 fn nearest(name: &str) -> &'static str {
     let name = name.replace('-', "_").to_lowercase();
     let names = || KNOWN.iter().flat_map(|known| [Some(known.name), known.alias]).flatten();
-    let continued = || names().filter(|known| name.len() > 2 && known.starts_with(&name)).min_by_key(|known| known.len());
+    let continued = || {
+        names()
+            .filter(|known| name.len() > 2 && known.starts_with(&name))
+            .min_by_key(|known| known.len())
+    };
     let changed = || names().min_by_key(|known| strsim::damerau_levenshtein(&name, known));
     continued().or_else(changed).unwrap_or("mode")
 }
@@ -249,13 +259,28 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_the_nearest() {
         for (line, wanted) in [
-            ("--epoch=3", "--epoch: EasyNLP has no such flag; did you mean --epoch_num?"),
-            ("--micro-batch-size=3", "--micro-batch-size: EasyNLP has no such flag; did you mean --micro_batch_size?"),
-            ("--learningrate=3", "--learningrate: EasyNLP has no such flag; did you mean --learning_rate?"),
+            (
+                "--epoch=3",
+                "--epoch: EasyNLP has no such flag; did you mean --epoch_num?",
+            ),
+            (
+                "--micro-batch-size=3",
+                "--micro-batch-size: EasyNLP has no such flag; did you mean --micro_batch_size?",
+            ),
+            (
+                "--learningrate=3",
+                "--learningrate: EasyNLP has no such flag; did you mean --learning_rate?",
+            ),
             ("--mode", "--mode wants a value; write --mode=VALUE"),
             ("--mode --use_amp", "--mode wants a value; write --mode=VALUE"),
-            ("--use_amp=True", "--use_amp takes no value, and `True` is one; write --use_amp, or leave it out"),
-            ("train", "`train` is no flag, and nothing before it wants a value; write flags as --name=value or --name value"),
+            (
+                "--use_amp=True",
+                "--use_amp takes no value, and `True` is one; write --use_amp, or leave it out",
+            ),
+            (
+                "train",
+                "`train` is no flag, and nothing before it wants a value; write flags as --name=value or --name value",
+            ),
         ] {
             assert_eq!(message(line), wanted);
         }
@@ -278,7 +303,11 @@ mod tests {
 
     #[test]
     fn no_name_stands_twice() {
-        let mut names: Vec<&str> = KNOWN.iter().flat_map(|known| [Some(known.name), known.alias]).flatten().collect();
+        let mut names: Vec<&str> = KNOWN
+            .iter()
+            .flat_map(|known| [Some(known.name), known.alias])
+            .flatten()
+            .collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();

@@ -8,12 +8,16 @@ use clip_core::serde_json::{Map, Value};
 use clip_core::{Event, Observer, Result};
 use clip_data::PythonNumber;
 use clip_index::Figures;
+use clip_train::RunConfig;
 
 use crate::cli::args::{note, print};
 
 /// A line of the logger.
 pub(super) fn info(text: &str) {
-    note(&format!("[{} INFO] {text}", Local::now().format("%Y-%m-%d %H:%M:%S,%3f")));
+    note(&format!(
+        "[{} INFO] {text}",
+        Local::now().format("%Y-%m-%d %H:%M:%S,%3f")
+    ));
 }
 
 /// Recalls of one direction as EasyNLP counts and prints them.
@@ -73,15 +77,14 @@ pub(super) struct Opening {
     pub(super) gpus: usize,
     pub(super) training: usize,
     pub(super) validation: Option<usize>,
-    pub(super) batch: usize,
     pub(super) micro_batch: usize,
-    pub(super) epochs: u64,
     pub(super) sequence_length: usize,
-    pub(super) save_steps: String,
-    pub(super) data_threads: usize,
     pub(super) parameters: u64,
     pub(super) trainable: u64,
-    pub(super) config: String,
+    /// The run's settings.
+    pub(super) run: RunConfig,
+    /// The model's config.
+    pub(super) model: String,
 }
 
 /// Writes a run's lines.
@@ -90,7 +93,6 @@ pub(super) struct Log {
     weights: PathBuf,
     best: Option<f64>,
     steps: u64,
-    rate: f64,
     since: Instant,
 }
 
@@ -102,7 +104,6 @@ impl Log {
             weights,
             best,
             steps: 0,
-            rate: 0.0,
             since: Instant::now(),
         }
     }
@@ -117,31 +118,33 @@ impl Log {
         if let Some(validation) = own.validation {
             line("Num validation examples", &validation);
         }
-        line("Train. batch size", &own.batch);
+        line("Train. batch size", &own.run.batch_size);
         line("Train. micro batch size", &own.micro_batch);
-        line("Train. batch no.", &(own.training as u64 * own.epochs / own.micro_batch as u64));
+        line(
+            "Train. batch no.",
+            &(own.training as u64 * own.run.epochs / own.micro_batch as u64),
+        );
         line("Evaluation batch size", &own.micro_batch);
         line("Total training steps", &self.steps);
         line("Sequence length", &own.sequence_length);
-        line("Saving steps", &own.save_steps);
+        line("Saving steps", &own.run.checkpoint_every);
         line("Distributed_backend", &"none");
-        line("Worker data threads", &own.data_threads);
+        line("Worker data threads", &own.run.environment.workers);
         line("num model params", &grouped(own.parameters));
         line("num trainable params", &grouped(own.trainable));
         info("========== Model Config ==========");
-        info(&own.config);
+        info(&own.model);
     }
 
     fn step(&mut self, figures: &Map<String, Value>) {
         let number = |name: &str| figures.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN);
-        self.rate = number("lr");
         info(&format!(
             "Epoch [{:2}/{:2}], step [{}/{}], lr {:.6}, {:.2} s",
             number("epoch"),
-            self.opening.epochs,
+            self.opening.run.epochs,
             number("step"),
             self.steps,
-            self.rate,
+            number("lr"),
             self.since.elapsed().as_secs_f64()
         ));
         info(&format!("  {:<10}: {:.4} ", "loss", number("epoch_loss")));
@@ -159,7 +162,8 @@ impl Log {
             self.best = Some(mean);
         }
         info(&format!("Best score: {}", PythonNumber(self.best.unwrap_or(mean))));
-        info(&format!("Learning rate: {:.8}", self.rate));
+        let rate = self.opening.run.rate(step.saturating_sub(1), self.steps);
+        info(&format!("Learning rate: {rate:.8}"));
         Ok(())
     }
 }

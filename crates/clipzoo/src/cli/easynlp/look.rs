@@ -1,7 +1,10 @@
 //! What of a model decides how EasyNLP would have used it.
 
-use clip_core::serde_json::Value;
-use clip_format::Checkpoint;
+use std::fs;
+
+use clip_core::Result;
+use clip_core::serde_json::{Value, from_str};
+use clip_format::{Checkpoint, Families};
 
 use super::settings::{SEQUENCE_LENGTH, Settings};
 use crate::cli::Cli;
@@ -9,18 +12,14 @@ use crate::cli::args::{located, note};
 use crate::cli::failure::Outcome;
 
 /// A look at a model before it is opened.
-#[derive(Debug)]
 pub(super) struct Look {
-    /// The layout that EasyNLP reads and the model can be written in.
-    pub(super) layout: String,
-    /// Whether the model is in it already.
-    pub(super) in_layout: bool,
     /// Whether texts become byte pairs, whose number the config fixes.
     pub(super) byte_pairs: bool,
     /// Whether EasyNLP trains all of the model but its picture tower.
     pub(super) fixed_picture_tower: bool,
     /// The canonical config.
-    pub(super) config: Value,
+    config: Value,
+    checkpoint: Checkpoint,
 }
 
 impl Look {
@@ -30,16 +29,36 @@ impl Look {
         let config = checkpoint.config().clone();
         let kind = config.pointer("/text_config/model_type").and_then(Value::as_str);
         let byte_pairs = !kind.is_some_and(|kind| kind.starts_with("bert") || kind.starts_with("roberta"));
-        let own = checkpoint.family();
         let look = Self {
-            layout: checkpoint.layout("easynlp", &cli.families).map(|family| family.name().to_owned())?,
-            in_layout: own.starts_with("easynlp"),
             byte_pairs,
-            fixed_picture_tower: own.starts_with("easynlp-hf"),
+            fixed_picture_tower: checkpoint.family().starts_with("easynlp-hf"),
             config,
+            checkpoint,
         };
         look.speak(settings);
         Ok(look)
+    }
+
+    /// The layout of EasyNLP's that the model has to be rewritten in for EasyNLP to read it; `None` where it is in one.
+    ///
+    /// # Errors
+    /// No such layout can express the model.
+    pub(super) fn layout(&self, families: &Families) -> Result<Option<String>> {
+        if self.checkpoint.family() == "easynlp-hf-2022" {
+            note("the model is in EasyNLP's layout of 2022 and stays in it, which EasyNLP itself no longer reads");
+        }
+        if self.checkpoint.family().starts_with("easynlp") {
+            return Ok(None);
+        }
+        let family = self.checkpoint.layout("easynlp", families)?;
+        Ok(Some(family.name().to_owned()))
+    }
+
+    /// The model's config as its own directory has it, or the canonical one.
+    pub(super) fn own_config(&self) -> Value {
+        let text = fs::read_to_string(self.checkpoint.directory().join("config.json"));
+        let own = text.ok().and_then(|text| from_str(&text).ok());
+        own.unwrap_or_else(|| self.config.clone())
     }
 
     fn speak(&self, settings: &Settings) {

@@ -32,21 +32,29 @@ use super::{Arguments, Cli};
 #[command(
     override_usage = "clipzoo easynlp --mode=train|evaluate|predict [EASYNLP'S FLAGS]",
     after_help = "Examples:
-  clipzoo easynlp --mode=train --worker_gpu=1 --tables=train.tsv,valid.tsv --input_schema=text:str:1,image:str:1 \\
-    --first_sequence=text --second_sequence=image --checkpoint_dir=./out --learning_rate=1e-6 --epoch_num=1 \\
-    --random_seed=42 --save_checkpoint_steps=200 --sequence_length=32 --micro_batch_size=32 --app_name=clip \\
+  clipzoo easynlp --mode=train --worker_gpu=1 --tables=train.tsv,valid.tsv \\
+    --input_schema=text:str:1,image:str:1 --first_sequence=text --second_sequence=image \\
+    --checkpoint_dir=./out --learning_rate=1e-6 --epoch_num=1 --random_seed=42 \\
+    --save_checkpoint_steps=200 --sequence_length=32 --micro_batch_size=32 --app_name=clip \\
     --user_defined_parameters='pretrain_model_name_or_path=./pai-clip-commercial-base-en'
-  clipzoo easynlp --mode=evaluate --tables=valid.tsv --input_schema=text:str:1,image:str:1 --first_sequence=text \\
-    --second_sequence=image --checkpoint_dir=./out --micro_batch_size=32 --app_name=clip
-  clipzoo easynlp --mode=predict --tables=texts.tsv --input_schema=text:str:1 --first_sequence=text \\
-    --outputs=features.tsv --output_schema=text_feat --checkpoint_dir=./out --micro_batch_size=32 --app_name=clip
+  clipzoo easynlp --mode=evaluate --tables=valid.tsv --input_schema=text:str:1,image:str:1 \\
+    --first_sequence=text --second_sequence=image --checkpoint_dir=./out --app_name=clip
+  clipzoo easynlp --mode=predict --tables=texts.tsv --input_schema=text:str:1 \\
+    --first_sequence=text --outputs=features.tsv --output_schema=text_feat \\
+    --checkpoint_dir=./out --app_name=clip
 
-Flags are EasyNLP's, as --name=value or --name value, with EasyNLP's defaults. --worker_gpu below 1 computes on the CPU.
-Each run says which plain command it stands for. docs/guide/coming-from-easynlp.md has the table of all flags."
+Flags are EasyNLP's, as --name=value or --name value, with EasyNLP's defaults. Without
+--worker_gpu=1 the CPU computes. Each run says which plain command it stands for.
+docs/guide/coming-from-easynlp.md has the table of all flags."
 )]
 pub(crate) struct Args {
     /// EasyNLP's flags
-    #[arg(value_name = "FLAGS", trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    #[arg(
+        value_name = "FLAGS",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        hide = true
+    )]
     words: Vec<String>,
 }
 

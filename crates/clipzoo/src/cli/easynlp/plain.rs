@@ -55,7 +55,8 @@ impl Plain {
         if settings.tables.iter().any(odd) {
             self.flag("table-format", "tsv");
         }
-        self.flag("schema", &settings.schema).switch("header", settings.skip_first_line);
+        self.flag("schema", &settings.schema)
+            .switch("header", settings.skip_first_line);
         if settings.text_column != "text" {
             self.flag("text-column", &settings.text_column);
         }
@@ -79,9 +80,9 @@ impl Plain {
         let words = once("clipzoo").chain(self.0.iter().map(String::as_str));
         let parsed = Arguments::command().try_get_matches_from(words);
         let parsed = parsed.and_then(|matches| Arguments::from_arg_matches(&matches));
-        Ok(parsed.map(|arguments| arguments.command).map_err(|error| {
-            Error::internal(format!("the command `{self}` is not understood: {error}"))
-        })?)
+        Ok(parsed
+            .map(|arguments| arguments.command)
+            .map_err(|error| Error::internal(format!("the command `{self}` is not understood: {error}")))?)
     }
 }
 
@@ -108,8 +109,14 @@ mod tests {
     #[test]
     fn a_command_is_written_as_a_shell_reads_it() {
         let mut plain = Plain::new("predict");
-        plain.flag("model", "my models/a").switch("header", true).switch("no", false);
-        plain.flag("output", "-x.tsv").optional("workers", None::<usize>).optional("threads", Some(2));
+        plain
+            .flag("model", "my models/a")
+            .switch("header", true)
+            .switch("no", false);
+        plain
+            .flag("output", "-x.tsv")
+            .optional("workers", None::<usize>)
+            .optional("threads", Some(2));
         assert_eq!(
             plain.to_string(),
             "clipzoo predict --model 'my models/a' --header --output=-x.tsv --threads 2"

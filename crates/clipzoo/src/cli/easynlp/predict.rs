@@ -15,8 +15,13 @@ pub(super) fn run(cli: &Cli, flags: &Flags, settings: &Settings) -> Outcome {
     let outputs = Outputs::read(flags, Mode::Predict)?;
     let look = Look::at(cli, settings)?;
     let mut plain = Plain::new("predict");
-    plain.flag("model", &settings.model).flag("table", settings.last_table()).table(settings);
-    plain.flag("only", if outputs.texts { "texts" } else { "images" }).flag("output", output);
+    plain
+        .flag("model", &settings.model)
+        .flag("table", settings.last_table())
+        .table(settings);
+    plain
+        .flag("only", if outputs.texts { "texts" } else { "images" })
+        .flag("output", output);
     if !output.ends_with(".tsv") {
         plain.flag("output-format", "tsv");
     }

@@ -21,12 +21,19 @@ const OWN: [&str; 4] = [WEIGHTS, "config.json", "train_config.json", "label_mapp
 /// Refuses a directory that holds a model or a run.
 pub(super) fn refuse_used(directory: &Path) -> Outcome {
     let run = directory.join(RUN);
-    let used = OWN.iter().map(|name| directory.join(name)).chain([run.join("checkpoints")]);
+    let used = OWN
+        .iter()
+        .map(|name| directory.join(name))
+        .chain([run.join("checkpoints")]);
     let Some(there) = used.into_iter().find(|path| path.exists()) else {
         return Ok(());
     };
     usage(
-        format!("--checkpoint_dir={}: {} is there already", directory.display(), there.display()),
+        format!(
+            "--checkpoint_dir={}: {} is there already",
+            directory.display(),
+            there.display()
+        ),
         format!(
             "name another directory, or go on with --resume_from_checkpoint={}",
             directory.join("pytorch_model").display()
@@ -38,7 +45,9 @@ pub(super) fn refuse_used(directory: &Path) -> Outcome {
 /// file itself, or the directory; and in which directory the run goes on. Gives what has to be copied first.
 pub(super) fn branch(value: &str, directory: &Path) -> Outcome<Branch> {
     let (from, step) = meant(value)?;
-    let source = [from.join(RUN), from.clone()].into_iter().find(|run| run.join("checkpoints").is_dir());
+    let source = [from.join(RUN), from.clone()]
+        .into_iter()
+        .find(|run| run.join("checkpoints").is_dir());
     let Some(source) = source else {
         return usage(
             format!(
@@ -66,7 +75,10 @@ pub(super) fn branch(value: &str, directory: &Path) -> Outcome<Branch> {
     let Some(step) = step.or(newest).filter(|step| steps.contains(step)) else {
         return usage(
             format!("--resume_from_checkpoint={value}: no checkpoint of that step was kept"),
-            format!("name one of {}, and train with --save_all_checkpoints to keep all", kept.join(", ")),
+            format!(
+                "name one of {}, and train with --save_all_checkpoints to keep all",
+                kept.join(", ")
+            ),
         );
     };
     refuse_used(directory)?;
@@ -80,12 +92,17 @@ fn meant(value: &str) -> Outcome<(PathBuf, Option<u64>)> {
         return Ok((path.to_owned(), None));
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = [".meta.bin", ".bin"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    let name = [".meta.bin", ".bin"]
+        .iter()
+        .find_map(|end| name.strip_suffix(end))
+        .unwrap_or(&name);
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     };
-    let step = name.strip_prefix("pytorch_model_step_").and_then(|step| step.parse().ok());
+    let step = name
+        .strip_prefix("pytorch_model_step_")
+        .and_then(|step| step.parse().ok());
     if name != "pytorch_model" && step.is_none() {
         return usage(
             format!("--resume_from_checkpoint={value}: this names no checkpoint"),
@@ -102,7 +119,10 @@ fn steps(run: &Path) -> Result<Vec<u64>> {
     let mut steps = Vec::new();
     for entry in fs::read_dir(&folder).map_err(fault)? {
         let name = entry.map_err(fault)?.file_name();
-        steps.extend(name.to_str().and_then(|name| name.strip_prefix("step_")?.parse::<u64>().ok()));
+        steps.extend(
+            name.to_str()
+                .and_then(|name| name.strip_prefix("step_")?.parse::<u64>().ok()),
+        );
     }
     steps.sort_unstable();
     Ok(steps)
@@ -112,8 +132,14 @@ fn steps(run: &Path) -> Result<Vec<u64>> {
 fn needed(source: &Path, target: &Path, step: u64) -> Result<Vec<(PathBuf, PathBuf)>> {
     let at = |step: u64| Path::new("checkpoints").join(format!("step_{step}"));
     let checkpoint = Checkpoint::open(&source.join(at(step)))?;
-    let best = checkpoint.state().best.as_ref().map(|best| source.join(at(best.step)).join("model"));
-    let best = best.filter(|model| model.is_dir()).unwrap_or_else(|| source.join("best"));
+    let best = checkpoint
+        .state()
+        .best
+        .as_ref()
+        .map(|best| source.join(at(best.step)).join("model"));
+    let best = best
+        .filter(|model| model.is_dir())
+        .unwrap_or_else(|| source.join("best"));
     Ok(vec![
         (source.join(at(step)), target.join(at(step))),
         (source.join("metrics.jsonl"), target.join("metrics.jsonl")),
@@ -127,7 +153,10 @@ impl Branch {
         for (from, to) in &self.0 {
             let parent = to.parent().unwrap_or(to);
             let shown = [parent, from, to].map(|path| quoted(&path.to_string_lossy()));
-            note(&format!("plain command: mkdir -p {} && cp -r {} {}", shown[0], shown[1], shown[2]));
+            note(&format!(
+                "plain command: mkdir -p {} && cp -r {} {}",
+                shown[0], shown[1], shown[2]
+            ));
             fs::create_dir_all(parent).map_err(|error| Error::io("write", parent, error))?;
             copy(from, to)?;
         }
@@ -138,7 +167,9 @@ impl Branch {
 /// Copies a file, or a folder with all in it.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if !from.is_dir() {
-        return fs::copy(from, to).map(drop).map_err(|error| Error::io("copy", from, error));
+        return fs::copy(from, to)
+            .map(drop)
+            .map_err(|error| Error::io("copy", from, error));
     }
     fs::create_dir_all(to).map_err(|error| Error::io("write", to, error))?;
     let fault = |error| Error::io("read", from, error);

@@ -59,14 +59,22 @@ impl Settings {
         }
         let tables = flags.list("tables");
         for table in &tables {
-            local("tables", table, "a TSV file on this machine, a text, a tab and a base64 picture a line")?;
+            local(
+                "tables",
+                table,
+                "a TSV file on this machine, a text, a tab and a base64 picture a line",
+            )?;
             if table.ends_with(".tar") {
-                let remedy = "unpack it to a folder of pictures with a .txt of each, or to a TSV file, and use `clipzoo train`";
+                let remedy =
+                    "unpack it to a folder of pictures with a .txt of each, or to a TSV file, and use `clipzoo train`";
                 return usage(format!("--tables={table}: tar files are not supported"), remedy);
             }
         }
         if tables.is_empty() {
-            return usage("--tables is missing", "write --tables=train.tsv,valid.tsv, or one table");
+            return usage(
+                "--tables is missing",
+                "write --tables=train.tsv,valid.tsv, or one table",
+            );
         }
         let schema = needed(flags, "input_schema", "text:str:1,image:str:1")?.to_owned();
         let names = Schema::parse(&schema).map_err(Failure::Usage)?.names().to_vec();
@@ -135,22 +143,35 @@ pub(super) fn positive(flags: &Flags, name: &str) -> Outcome<Option<usize>> {
 /// Refuses places that only Alibaba's cloud has.
 pub(super) fn local(flag: &str, place: &str, instead: &str) -> Outcome {
     match ["odps://", "oss://"].iter().find(|scheme| place.starts_with(**scheme)) {
-        Some(scheme) => usage(format!("--{flag}={place}: {scheme} is not supported"), format!("use {instead}")),
+        Some(scheme) => usage(
+            format!("--{flag}={place}: {scheme} is not supported"),
+            format!("use {instead}"),
+        ),
         None => Ok(()),
     }
 }
 
 /// A parameter of `--user_defined_parameters`: words of the form `key=value`.
 pub(super) fn parameter<'a>(flags: &'a Flags, name: &str) -> Option<&'a str> {
-    let words = flags.text("user_defined_parameters").unwrap_or_default().split_whitespace();
-    words.filter_map(|word| word.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+    let words = flags
+        .text("user_defined_parameters")
+        .unwrap_or_default()
+        .split_whitespace();
+    words
+        .filter_map(|word| word.split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value)
 }
 
 /// Keys of `--user_defined_parameters` that mean nothing here.
 pub(super) fn idle_parameters(flags: &Flags) -> Vec<&str> {
-    let words = flags.text("user_defined_parameters").unwrap_or_default().split_whitespace();
+    let words = flags
+        .text("user_defined_parameters")
+        .unwrap_or_default()
+        .split_whitespace();
     let keys = words.map(|word| word.split_once('=').map_or(word, |(key, _)| key));
-    keys.filter(|key| !["pretrain_model_name_or_path", "do_eval"].contains(key)).collect()
+    keys.filter(|key| !["pretrain_model_name_or_path", "do_eval"].contains(key))
+        .collect()
 }
 
 fn pretrained(flags: &Flags) -> Outcome<String> {
@@ -178,7 +199,9 @@ fn model(flag: &str, name: &str) -> Outcome<String> {
     }
     usage(
         format!("{flag}={name}: no such directory, and EasyNLP's registry of names is not asked"),
-        format!("download and unpack the model and give its directory, as {flag}=./{name}, or a name on the hub, as hf:owner/name"),
+        format!(
+            "download and unpack the model and give its directory, as {flag}=./{name}, or a name on the hub, as hf:owner/name"
+        ),
     )
 }
 
@@ -187,9 +210,12 @@ fn model(flag: &str, name: &str) -> Outcome<String> {
 fn columns(flags: &Flags, mode: Mode, names: &[String]) -> Outcome<[String; 2]> {
     let (first, second) = (flags.text("first_sequence"), flags.text("second_sequence"));
     let outputs = Outputs::read(flags, mode)?;
-    let text = first.unwrap_or("text");
     let alone = outputs.images && !outputs.texts;
-    let image = second.or(first.filter(|_| alone)).unwrap_or("image");
+    let text = first.filter(|_| outputs.texts).unwrap_or("text");
+    let image = second
+        .or(first.filter(|_| alone))
+        .filter(|_| outputs.images)
+        .unwrap_or("image");
     for (wanted, name, flag) in [
         (outputs.texts, text, "first_sequence"),
         (outputs.images, image, "second_sequence"),
@@ -222,8 +248,14 @@ impl Outputs {
         let names = flags.list("output_schema");
         match names.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             [] => usage("--output_schema is missing", format!("write --output_schema={wanted}")),
-            ["text_feat"] => Ok(Self { texts: true, images: false }),
-            ["image_feat"] => Ok(Self { texts: false, images: true }),
+            ["text_feat"] => Ok(Self {
+                texts: true,
+                images: false,
+            }),
+            ["image_feat"] => Ok(Self {
+                texts: false,
+                images: true,
+            }),
             ["text_feat", "image_feat"] | ["image_feat", "text_feat"] => usage(
                 "--output_schema names both kinds of features, and a line of numbers cannot say where one ends",
                 format!(
@@ -232,7 +264,10 @@ impl Outputs {
                     feature_name(Modality::Image)
                 ),
             ),
-            _ => usage(format!("--output_schema={}: there is no such output", names.join(",")), format!("use {wanted}")),
+            _ => usage(
+                format!("--output_schema={}: there is no such output", names.join(",")),
+                format!("use {wanted}"),
+            ),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use clip_core::serde_json::{Map, Value, json};
+use clip_core::serde_json::{Value, json};
 use clip_core::{Error, Observer, Result};
 use clip_data::PythonNumber;
 use clip_train::{Algorithm, RunConfig};
@@ -51,7 +51,10 @@ impl Training {
         }
         let warmup = number("warmup_proportion", 0.1)?;
         if warmup > 1.0 {
-            return usage(format!("--warmup_proportion={warmup}: no share"), "use a number from 0 to 1");
+            return usage(
+                format!("--warmup_proportion={warmup}: no share"),
+                "use a number from 0 to 1",
+            );
         }
         Ok(Self {
             rate: number("learning_rate", 5e-5)?,
@@ -75,16 +78,32 @@ impl Training {
     fn plain(&self, settings: &Settings, look: &Look) -> Outcome<Plain> {
         let micro_batch = settings.batch;
         let batch = micro_batch.saturating_mul(self.accumulation);
-        let every = self.save_every.map_or_else(|| "epoch".to_owned(), |steps| steps.to_string());
+        let every = self
+            .save_every
+            .map_or_else(|| "epoch".to_owned(), |steps| steps.to_string());
         let mut plain = Plain::new("train");
-        plain.flag("model", &settings.model).flag("train", settings.first_table());
-        plain.optional("valid", self.evaluate.then(|| settings.last_table())).table(settings);
-        plain.flag("output", settings.checkpoint_dir.join(RUN).display()).switch("resume", self.resume.is_some());
+        plain
+            .flag("model", &settings.model)
+            .flag("train", settings.first_table());
+        plain
+            .optional("valid", self.evaluate.then(|| settings.last_table()))
+            .table(settings);
+        plain
+            .flag("output", settings.checkpoint_dir.join(RUN).display())
+            .switch("resume", self.resume.is_some());
         plain.flag("epochs", self.epochs.ceil()).flag("batch-size", batch);
         plain.optional("micro-batch", (self.accumulation > 1).then_some(micro_batch));
-        plain.flag("lr", self.rate).flag("schedule", "linear").flag("warmup-share", self.warmup);
-        plain.flag("optimizer", name(self.algorithm)).flag("weight-decay", self.weight_decay);
-        plain.flag("grad-clip", self.max_norm).flag("seed", self.seed).flag("log-every", self.log_every);
+        plain
+            .flag("lr", self.rate)
+            .flag("schedule", "linear")
+            .flag("warmup-share", self.warmup);
+        plain
+            .flag("optimizer", name(self.algorithm))
+            .flag("weight-decay", self.weight_decay);
+        plain
+            .flag("grad-clip", self.max_norm)
+            .flag("seed", self.seed)
+            .flag("log-every", self.log_every);
         plain.flag("checkpoint-every", &every);
         if self.save_all {
             plain.flag("keep", "all");
@@ -176,6 +195,7 @@ pub(super) fn run(cli: &Cli, flags: &Flags, settings: &Settings) -> Outcome {
         note("--tables names one table, so the model is evaluated on what it is trained on");
     }
     let look = Look::at(cli, settings)?;
+    let layout = look.layout(&cli.families)?;
     let plain = training.plain(settings, &look)?;
     if let Some(copies) = copies {
         copies.make()?;
@@ -183,63 +203,92 @@ pub(super) fn run(cli: &Cli, flags: &Flags, settings: &Settings) -> Outcome {
     let Command::Train(mut args) = plain.command()? else {
         return Err(Error::internal("`train` is another command").into());
     };
-    if !look.in_layout {
+    if let Some(layout) = &layout {
         let best = directory.join(RUN).join("best");
         let mut convert = Plain::new("convert");
-        convert.flag("model", best.display()).flag("to", &look.layout).flag("output", "DIR");
+        convert
+            .flag("model", best.display())
+            .flag("to", layout)
+            .flag("output", "DIR");
         note(&format!("plain command, for the model in --checkpoint_dir: {convert}"));
     }
-    let watch = |ready: &Ready<'_>| Ok(watch(cli, flags, settings, &training, &look, ready)?);
+    let own_config = look.own_config();
+    let around = Around {
+        directory,
+        train_config: train_config(flags, settings, &training, &own_config),
+        model_config: own_config.to_string(),
+        layout,
+    };
+    let watch = |ready: &Ready<'_>| Ok(around.watch(cli, settings, &training, ready)?);
     let (trained, _) = train(cli, &mut args, watch)?;
     let seconds = PythonNumber(started.elapsed().as_secs_f64());
-    print(&format!("Training Time: {seconds}, rank 0, gsteps {}", trained.summary.step))?;
+    print(&format!(
+        "Training Time: {seconds}, rank 0, gsteps {}",
+        trained.summary.step
+    ))?;
     info(&format!("Training Time: {seconds}"));
     Ok(())
 }
 
-/// Who is told what happens in the run.
-fn watch(
-    cli: &Cli,
-    flags: &Flags,
-    settings: &Settings,
-    training: &Training,
-    look: &Look,
-    ready: &Ready<'_>,
-) -> Result<Vec<Box<dyn Observer>>> {
-    info("========== Initializing Tensorboard ==========");
-    let directory = &settings.checkpoint_dir;
-    let train_config = train_config(flags, settings, training, look);
-    let config = &ready.config;
-    let locked = |name: &str| config.lock.iter().any(|prefix| name.starts_with(&format!("{prefix}.")));
-    let parameters = ready.model.parameters();
-    let trainable = parameters.trainable().filter(|parameter| !locked(&parameter.name));
-    let opening = Opening {
-        gpus: usize::from(settings.gpu),
-        training: ready.train.rows(),
-        validation: ready.valid.map(|table| table.rows()),
-        batch: config.batch_size,
-        micro_batch: settings.batch,
-        epochs: config.epochs,
-        sequence_length: ready.model.info().context_length,
-        save_steps: config.checkpoint_every.to_string(),
-        data_threads: config.environment.workers,
-        parameters: parameters.count(),
-        trainable: trainable.map(|parameter| parameter.tensor.numel() as u64).sum(),
-        config: look.config.to_string(),
-    };
-    let best = ready.run.checkpoint().and_then(|checkpoint| checkpoint.state().best.as_ref());
-    let log = Log::new(opening, directory.join(WEIGHTS), best.map(|best| best.value / 100.0));
-    let layout = (!look.in_layout).then(|| look.layout.clone());
-    let board = Board::create(directory, &train_config.to_string(), &look.config.to_string())?;
-    let folder = Folder::new(directory, layout, &cli.families, training.save_all, train_config);
-    Ok(vec![Box::new(log), Box::new(folder), Box::new(board)])
+/// What stands around a run.
+struct Around<'a> {
+    directory: &'a Path,
+    train_config: Value,
+    model_config: String,
+    /// The layout to rewrite the model in for EasyNLP.
+    layout: Option<String>,
+}
+
+impl Around<'_> {
+    /// Who is told what happens in the run.
+    fn watch(
+        self,
+        cli: &Cli,
+        settings: &Settings,
+        training: &Training,
+        ready: &Ready<'_>,
+    ) -> Result<Vec<Box<dyn Observer>>> {
+        info("========== Initializing Tensorboard ==========");
+        let config = &ready.config;
+        let locked = |name: &str| config.lock.iter().any(|prefix| name.starts_with(&format!("{prefix}.")));
+        let parameters = ready.model.parameters();
+        let trainable = parameters.trainable().filter(|parameter| !locked(&parameter.name));
+        let opening = Opening {
+            gpus: usize::from(settings.gpu),
+            training: ready.train.rows(),
+            validation: ready.valid.map(|table| table.rows()),
+            micro_batch: settings.batch,
+            sequence_length: ready.model.info().context_length,
+            parameters: parameters.count(),
+            trainable: trainable.map(|parameter| parameter.tensor.numel() as u64).sum(),
+            run: ready.config.clone(),
+            model: self.model_config,
+        };
+        let best = ready
+            .run
+            .checkpoint()
+            .and_then(|checkpoint| checkpoint.state().best.as_ref());
+        let board = Board::create(self.directory, &self.train_config.to_string(), &opening.model)?;
+        let log = Log::new(
+            opening,
+            self.directory.join(WEIGHTS),
+            best.map(|best| best.value / 100.0),
+        );
+        let folder = Folder::new(
+            self.directory,
+            self.layout,
+            &cli.families,
+            training.save_all,
+            self.train_config,
+        );
+        Ok(vec![Box::new(log), Box::new(folder), Box::new(board)])
+    }
 }
 
 /// What `train_config.json` holds: every flag's value, and the model's config.
-fn train_config(flags: &Flags, settings: &Settings, training: &Training, look: &Look) -> Value {
+fn train_config(flags: &Flags, settings: &Settings, training: &Training, model: &Value) -> Value {
     let text = |name: &str| flags.text(name).map(str::to_owned);
-    let mut object = Map::new();
-    let all = json!({
+    json!({
         "mode": "train", "app_name": "clip", "tables": settings.tables.join(","), "input_schema": settings.schema,
         "skip_first_line": settings.skip_first_line, "first_sequence": settings.text_column,
         "second_sequence": settings.image_column, "checkpoint_dir": settings.checkpoint_dir,
@@ -253,10 +302,6 @@ fn train_config(flags: &Flags, settings: &Settings, training: &Training, look: &
         "resume_from_checkpoint": training.resume, "data_threads": settings.data_threads,
         "worker_gpu": i32::from(settings.gpu), "worker_count": 1,
         "user_defined_parameters": text("user_defined_parameters"), "pretrained_model_name_or_path": settings.model,
-        "label_enumerate_values": "0,1", "model_config": look.config,
-    });
-    if let Value::Object(values) = all {
-        object.extend(values);
-    }
-    Value::Object(object)
+        "label_enumerate_values": "0,1", "model_config": model,
+    })
 }
