@@ -308,7 +308,6 @@ pub(crate) fn open_table(
         header,
         columns,
         roles,
-        ..TableOptions::default()
     };
     let table = Table::open(path, options).map_err(|error| {
         if unsaid && error.what().contains("no column") {
