@@ -237,6 +237,7 @@ mod tests {
         let path = folder.path().join("x.parquet");
         let options = SinkOptions {
             metadata: [("dtype".to_owned(), "f32".to_owned())].into(),
+            ..SinkOptions::default()
         };
         let mut sink = ParquetSink::create(&path, options).unwrap();
         let rows = |first: u64, count: usize| FeatureRows {

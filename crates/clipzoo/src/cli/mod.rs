@@ -22,6 +22,7 @@ mod progress;
 mod rows;
 mod tokenize;
 mod train;
+mod train_tables;
 mod tuning;
 mod waiting;
 

@@ -1,25 +1,26 @@
 //! `clipzoo train`: flags over run.toml over defaults, then the trainer.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum;
 use clip_core::serde_json::json;
 use clip_core::{Observer, PairTable};
-use clip_data::{Columns, Decoder, Format, Roles, Table};
+use clip_data::{Decoder, Roles};
 use clip_models::{Join, Loaded};
 use clip_nn::{DualEncoder, Fresh, ParamOptions, Preparation};
 use clip_train::{
-    DataConfig, Environment, Every, Existing, Job, JoinConfig, Keep, LoraConfig, Precision, Reading, RunConfig, RunDir,
-    Schedule, Stop, Terminal, Trained, is_usage, train as train_job,
+    Environment, Every, Existing, Job, JoinConfig, Keep, LoraConfig, Precision, Reading, RunConfig, RunDir, Schedule,
+    Stop, Terminal, Trained, is_usage, train as train_job,
 };
 
 use super::Cli;
-use super::args::{Compute, Cut, Dtype, OnBadRow, located, note, open_table, print, table_format};
+use super::args::{Compute, Cut, Dtype, located, note, print};
 use super::average::{Mix, Mixed};
 use super::failure::{Failure, Outcome, usage};
 use super::interrupt;
 use super::rows::ColumnDecoder;
+use super::train_tables::{TableFlags, open};
 use super::tuning::TuningFlags;
 
 /// Flags of `train`. Each overrides the file's value.
@@ -129,42 +130,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// The table's flags, each `None` where the file decides.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Table")]
-struct TableFlags {
-    /// What the tables look like, whatever they are called: tsv, csv, jsonl, folder
-    #[arg(long, value_name = "FORMAT", value_parser = table_format)]
-    table_format: Option<Format>,
-    /// Columns of a table without header: name:type:count, separated by commas
-    #[arg(long, value_name = "SCHEMA")]
-    schema: Option<String>,
-    /// The first line of a TSV holds the names (always so for .csv)
-    #[arg(long)]
-    header: bool,
-    /// Column of the texts [default: text]
-    #[arg(long, value_name = "NAME")]
-    text_column: Option<String>,
-    /// Column of the pictures [default: image]
-    #[arg(long, value_name = "NAME")]
-    image_column: Option<String>,
-    /// Column of the product: rows of one product are never each other's negatives
-    #[arg(long, value_name = "NAME")]
-    item_column: Option<String>,
-    /// Column of the concepts
-    #[arg(long, value_name = "NAME")]
-    concept_column: Option<String>,
-    /// Column of the weights
-    #[arg(long, value_name = "NAME")]
-    weight_column: Option<String>,
-    /// Column of the row's own id
-    #[arg(long, value_name = "NAME")]
-    id_column: Option<String>,
-    /// What to do with a row that cannot be read: stop (default), or skip and list it in OUTPUT.rejects.jsonl
-    #[arg(long, value_enum)]
-    bad_rows: Option<OnBadRow>,
-}
-
 /// What `--schedule` takes.
 #[derive(ValueEnum, Clone, Copy)]
 enum ScheduleName {
@@ -174,14 +139,14 @@ enum ScheduleName {
 }
 
 /// Overrides a setting where the flag was given.
-fn set<T>(setting: &mut T, flag: Option<T>) {
+pub(super) fn set<T>(setting: &mut T, flag: Option<T>) {
     if let Some(value) = flag {
         *setting = value;
     }
 }
 
 /// Overrides an optional setting where the flag was given.
-fn set_some<T>(setting: &mut Option<T>, flag: Option<T>) {
+pub(super) fn set_some<T>(setting: &mut Option<T>, flag: Option<T>) {
     if flag.is_some() {
         *setting = flag;
     }
@@ -243,27 +208,6 @@ impl Args {
         // The file was checked when it was read, so what is wrong now came by a flag.
         config.check().map_err(Failure::Usage)?;
         Ok(config)
-    }
-}
-
-impl TableFlags {
-    fn over(&mut self, data: &mut clip_train::DataConfig) {
-        set_some(&mut data.format, self.table_format);
-        set_some(&mut data.schema, self.schema.take());
-        set_some(&mut data.header, self.header.then_some(true));
-        set(&mut data.text_column, self.text_column.take());
-        set(&mut data.image_column, self.image_column.take());
-        set_some(&mut data.item_column, self.item_column.take());
-        set_some(&mut data.concept_column, self.concept_column.take());
-        set_some(&mut data.weight_column, self.weight_column.take());
-        set_some(&mut data.id_column, self.id_column.take());
-        set(
-            &mut data.bad_rows,
-            self.bad_rows.map(|policy| match policy {
-                OnBadRow::Stop => clip_train::BadRows::Stop,
-                OnBadRow::Skip => clip_train::BadRows::Skip,
-            }),
-        );
     }
 }
 
@@ -455,20 +399,6 @@ fn load(cli: &Cli, config: &RunConfig, run: &RunDir, params: ParamOptions) -> Ou
             "name either a model (--model) or two towers (--image-tower and --text-tower)",
         ),
     }
-}
-
-/// Opens a table as the settings say.
-pub(super) fn open(data: &DataConfig, file: &Path, roles: Roles) -> Outcome<Table> {
-    let columns = Columns {
-        text: data.text_column.clone(),
-        image: data.image_column.clone(),
-        item: data.item_column.clone(),
-        concept: data.concept_column.clone(),
-        weight: data.weight_column.clone(),
-        id: data.id_column.clone(),
-    };
-    let form = (data.format, data.schema.as_deref());
-    open_table(file, form, data.header, columns, roles)
 }
 
 fn report(args: &Args, trained: &Trained, averaged: Option<&Mixed>) -> Outcome {

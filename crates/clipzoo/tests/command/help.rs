@@ -2,8 +2,7 @@
 
 use super::support::Folder;
 
-const COMMANDS: [&str; 12] = [
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "train",
     "evaluate",
     "predict",

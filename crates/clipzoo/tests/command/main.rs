@@ -8,6 +8,7 @@ mod concepts;
 mod convert;
 mod easynlp;
 mod easynlp_flags;
+mod easynlp_usage;
 mod evaluate;
 mod help;
 mod hub;

@@ -16,9 +16,10 @@ use super::plain::Plain;
 use super::resume::{branch, refuse_used};
 use super::settings::{Settings, local, parameter, positive};
 use crate::cli::args::{note, print};
-use crate::cli::failure::{Outcome, usage};
-use crate::cli::train::{Ready, open, train};
-use crate::cli::{Cli, Command};
+use crate::cli::failure::{Failure, Outcome, usage};
+use crate::cli::train::{Ready, train};
+use crate::cli::train_tables::open;
+use crate::cli::{Cli, Command, interrupt};
 
 /// The settings of training alone, with EasyNLP's defaults.
 struct Training {
@@ -220,7 +221,14 @@ pub(super) fn run(cli: &Cli, flags: &Flags, settings: &Settings) -> Outcome {
         layout,
     };
     let watch = |ready: &Ready<'_>| Ok(around.watch(cli, settings, &training, ready)?);
-    let (trained, _) = train(cli, &mut args, watch)?;
+    let (trained, _) = train(cli, &mut args, watch).map_err(|failure| match failure {
+        // What `train` says of going on is in its own flags.
+        Failure::Failed(error) if interrupt::heard() => Failure::Failed(error.remedy(format!(
+            "go on with --resume_from_checkpoint={} and the same flags",
+            directory.join("pytorch_model").display()
+        ))),
+        other => other,
+    })?;
     let seconds = PythonNumber(started.elapsed().as_secs_f64());
     print(&format!(
         "Training Time: {seconds}, rank 0, gsteps {}",
