@@ -16,8 +16,8 @@ use clip_format::Families;
 use clip_nn::tch::{self, Device, Tensor};
 use clip_nn::{Compute, DualEncoder, ImageInput, ParamOptions, TextInput, Zoo, door, pad};
 use clip_train::{
-    Batch, Beside, LayerDecay, NoDecay, ObjectiveTables, Objectives, Optimizer, OptimizerConfig, StepOptions,
-    back_propagate, clip_gradients,
+    Algorithm, Batch, Beside, LayerDecay, NoDecay, ObjectiveTables, Objectives, Optimizer, OptimizerConfig,
+    StepOptions, back_propagate, clip_gradients,
 };
 use clipzoo_benches::{Clock, peak_memory};
 
@@ -118,6 +118,7 @@ impl<'a> Training<'a> {
         let tables = ObjectiveTables::from([("info_nce".to_owned(), Map::new())]);
         let objectives = Objectives::build(&tables, zoo, &model.shape(), 0, Device::Cpu)?;
         let config = OptimizerConfig {
+            algorithm: Algorithm::AdamW,
             betas: [0.9, 0.98],
             eps: 1e-6,
             weight_decay: 0.2,

@@ -31,7 +31,8 @@ pub enum Event<'a> {
         /// Steps in all.
         steps: u64,
     },
-    /// A step was taken. Figures hold `step`, `epoch`, `loss`, its terms, `lr`, `logit_scale`, `grad_norm`, `pairs`.
+    /// A step was taken. Figures hold `step`, `epoch`, `loss`, its terms, `lr`, `logit_scale`, `grad_norm`, `pairs`,
+    /// `epoch_loss` (the mean of the epoch under way).
     Step(&'a Map<String, Value>),
     /// An evaluation was made. Figures hold `step` and `valid_…`.
     Evaluated(&'a Map<String, Value>),

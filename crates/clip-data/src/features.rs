@@ -1,5 +1,6 @@
 //! Features into files and out of them.
 
+mod columns;
 mod jsonl;
 mod npy;
 #[cfg(feature = "parquet")]
@@ -15,6 +16,7 @@ use std::path::Path;
 use clip_core::{Error, FeatureSink, Modality, Result};
 
 pub use read::read_features;
+pub use tsv::PythonNumber;
 
 /// What features are called in every format with names.
 pub const fn feature_name(modality: Modality) -> &'static str {
@@ -30,9 +32,11 @@ pub struct SinkOptions {
     /// How the features were made: the type used, the model's id, the transform. Kept by formats that have a place for
     /// it (safetensors, Parquet).
     pub metadata: BTreeMap<String, String>,
+    /// The format, named by its extension without the dot; by the file's own if not given.
+    pub format: Option<String>,
 }
 
-/// Starts a feature file, in the format its extension names.
+/// Starts a feature file, in the format its extension names if `options` do not.
 ///
 /// | extension | holds | rows of text and image |
 /// |---|---|---|
@@ -44,18 +48,21 @@ pub struct SinkOptions {
 ///
 /// Rows come in order. A gap before [`FeatureRows::first`](clip_core::FeatureRows::first) stands for refused rows, so
 /// that no other row is shifted: they are rows of zeros, or `null` where the format has it. To close a gap at the end,
-/// append no rows with `first` the number of all rows.
+/// append no rows with `first` the number of all rows. A row of zeros that is given stands for nothing too, and is `null`
+/// where the format has it: unit rows are never zero.
 ///
-/// Sinks refuse values that are not finite. Columns carried along go to `.jsonl`, `.tsv` and `.parquet`; the array
-/// formats have no place for them and refuse them.
+/// Sinks refuse values that are not finite. Columns carried along go into `.jsonl`, `.tsv` and `.parquet`. The array formats
+/// have no place for them: they go to `<path>.columns.jsonl`, an object a row, which appears just before the features do.
 ///
 /// # Errors
 /// The extension is none of these, or the file cannot be written.
 pub fn open_sink(path: impl AsRef<Path>, options: SinkOptions) -> Result<Box<dyn FeatureSink>> {
     let path = path.as_ref();
-    let extension = path
-        .extension()
-        .map(|extension| extension.to_string_lossy().to_lowercase());
+    let own = || {
+        path.extension()
+            .map(|extension| extension.to_string_lossy().to_lowercase())
+    };
+    let extension = options.format.clone().or_else(own);
     match extension.as_deref() {
         Some("safetensors") => Ok(Box::new(safetensors::SafetensorsSink::create(path, options)?)),
         Some("npy") => Ok(Box::new(npy::NpySink::create(path)?)),

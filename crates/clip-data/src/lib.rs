@@ -34,7 +34,7 @@ pub use concepts::{
     TitlePhrases, read_phrases,
 };
 pub use decode::{Decoder, Limits};
-pub use features::{SinkOptions, feature_name, open_sink, read_features};
+pub use features::{PythonNumber, SinkOptions, feature_name, open_sink, read_features};
 pub use image_cell::{PICTURE_EXTENSIONS, decode_base64, is_picture_name, parse_image_cell};
 pub use image_paths::image_paths;
 pub use labels::{LabelRow, read_labels};

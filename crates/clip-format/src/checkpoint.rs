@@ -10,7 +10,7 @@ use clip_core::{Error, ImageTransform, Result, Tokenizer, Truncation};
 use clip_data::{ClipTransform, TransformConfig};
 use serde_json::{Map, Value};
 
-use crate::families::{Evidence, Families, Family, text_positions};
+use crate::families::{Evidence, Families, Family, complete, text_positions};
 use crate::json::read_json;
 use crate::mapping::{Mapping, Remapped, Row};
 use crate::preprocess;
@@ -92,6 +92,14 @@ impl Checkpoint {
     /// The family's name.
     pub fn family(&self) -> &str {
         self.family.name()
+    }
+
+    /// The family to write this model in when a user asks for a layout; see [`Families::for_layout`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn layout(&self, layout: &str, families: &Families) -> Result<Arc<dyn Family>> {
+        families.for_layout(layout, self.family(), &complete(self.config())?)
     }
 
     /// The canonical config.

@@ -61,7 +61,7 @@ pub fn convert(
     }
     refuse_unknown(checkpoint)?;
     let full = complete(checkpoint.config())?;
-    let family = families.for_layout(layout, checkpoint.family(), &full)?;
+    let family = checkpoint.layout(layout, families)?;
     // In its own layout a config stays as it is.
     let config = if family.name() == checkpoint.family() {
         checkpoint.config()

@@ -21,9 +21,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::config::RunConfig;
+use crate::config::{Keep, RunConfig};
 use crate::folder::{self, PendingFolder};
-use crate::numbers::on_cpu;
+use crate::numbers::{Mean, on_cpu};
 
 /// Raised when an older program could not read what is written.
 const VERSION: u32 = 1;
@@ -50,6 +50,9 @@ pub struct RunState {
     pub position: Position,
     /// Whether the figures of an evaluation at this step belong to what is done.
     pub evaluated: bool,
+    /// The mean loss of the epoch under way.
+    #[serde(default)]
+    pub epoch_loss: Mean,
     /// The best evaluation so far.
     pub best: Option<Best>,
     /// Evaluations in a row without a new best.
@@ -301,8 +304,11 @@ impl Checkpoints {
         Ok(target)
     }
 
-    /// Removes all but the newest `keep`, and spares one beside them.
-    pub(crate) fn prune(&self, keep: usize, spare: Option<u64>) -> Result<()> {
+    /// Removes all but those to keep, and spares one beside them.
+    pub(crate) fn prune(&self, keep: Keep, spare: Option<u64>) -> Result<()> {
+        let Keep::Newest(keep) = keep else {
+            return Ok(());
+        };
         let steps = self.steps()?;
         let old = &steps[..steps.len().saturating_sub(keep.max(1))];
         for &step in old.iter().filter(|step| spare != Some(**step)) {
@@ -429,6 +435,7 @@ mod tests {
             epoch: 1,
             position: Position::default(),
             evaluated: true,
+            epoch_loss: Mean::default(),
             best: None,
             stale: 0,
             bad_steps: 0,
@@ -436,6 +443,22 @@ mod tests {
             config: String::new(),
             queue: Value::Null,
             concepts: Value::Null,
+        }
+    }
+
+    /// A reader of JSON that is off in the last digit makes an equal score a new best behind a resume.
+    #[test]
+    fn the_best_value_comes_back_to_the_bit() {
+        for tenths in 0..=1200u32 {
+            let value = f64::from(tenths) / 12.0 * 100.0 / 3.0;
+            let mut state = state(7);
+            state.best = Some(Best {
+                metric: "valid_mean_recall".into(),
+                value,
+                step: 5,
+            });
+            let text = serde_json::to_string(&state).unwrap();
+            assert_eq!(serde_json::from_str::<RunState>(&text).unwrap(), state);
         }
     }
 

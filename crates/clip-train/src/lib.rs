@@ -47,7 +47,7 @@ pub use clip::clip_gradients;
 pub use concepts::NameReader;
 pub use config::{
     Augmentation, BadRows, CacheConfig, ConceptSourceKind, ConceptsConfig, DataConfig, Environment, EvaluationConfig,
-    Every, JoinConfig, LoraConfig, Precision, ReportConfig, RunConfig, TeacherConfig, TextAugmentation,
+    Every, JoinConfig, Keep, LoraConfig, Precision, ReportConfig, RunConfig, TeacherConfig, TextAugmentation,
 };
 pub use depth::{LayerDecay, LockLayers};
 pub use evaluate::{Embedded, Evaluation, Figure, Shown, figures};
@@ -56,13 +56,14 @@ pub use inputs::Reading;
 pub use job::{Job, Trained, train};
 pub use masking::{Masked, mask};
 pub use measure::measure;
+pub use numbers::Mean;
 pub use objectives::{
     Anchors, ConceptPrototypes, ConceptPrototypesConfig, Directions, Distill, DistillConfig, InfoNce, InfoNceConfig,
     MaskedLanguage, MaskedLanguageConfig, MultiView, NearestNeighbour, NearestNeighbourConfig, ObjectiveTables,
     Objectives, SameItem, Sigmoid, SigmoidConfig, SimSiam, SimSiamConfig, TermValues, register,
 };
 pub use observers::{JsonLines, TensorBoard, Terminal};
-pub use optimizer::{Optimizer, OptimizerConfig};
+pub use optimizer::{Algorithm, Optimizer, OptimizerConfig};
 pub use queue::{QueueConfig, RingQueue};
 pub use report::write_report;
 pub use run::{Existing, RunDir, Usage, is_usage};

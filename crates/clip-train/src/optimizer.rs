@@ -1,4 +1,4 @@
-//! AdamW over the trainable parameters, in their order, with a state that can be saved.
+//! AdamW and its relatives over the trainable parameters, in their order, with a state that can be saved.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,14 +6,35 @@ use clip_core::{Error, Result};
 use clip_nn::tch::{Device, Kind, Tensor};
 use clip_nn::{Parameter, door};
 use clip_torch::{AdamW, clear_gradients, fused_adamw};
+use serde::{Deserialize, Serialize};
 
 use crate::depth::LayerDecay;
 use crate::groups::{NoDecay, rate_of};
 
-/// Settings of AdamW (Loshchilov, Hutter 2019), as `torch.optim.AdamW` means them.
+/// How a gradient becomes a change of the weights. `rate` is the rate of the step, `m` and `v` the averages of the gradient
+/// and of its square.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// `adamw` (Loshchilov, Hutter 2019), as `torch.optim.AdamW`: both averages corrected for their start at zero, decay
+    /// beside them.
+    #[default]
+    #[serde(rename = "adamw")]
+    AdamW,
+    /// `adam` (Kingma, Ba 2015), as `torch.optim.Adam`: the same with the decay inside the gradient.
+    Adam,
+    /// `bert_adam`, as BERT was trained: AdamW whose averages are not corrected, so that the first steps are small.
+    BertAdam,
+    /// `sgd`, as `torch.optim.SGD`: `m = beta1 * m + gradient`, a change of `rate * m`, decay inside the gradient.
+    Sgd,
+}
+
+/// Settings of the optimizer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OptimizerConfig {
-    /// Decay of the two averages.
+    /// How a gradient becomes a change.
+    pub algorithm: Algorithm,
+    /// Decay of the two averages; the first is the momentum of SGD, which has no second.
     pub betas: [f64; 2],
     /// Added to the root of the second average.
     pub eps: f64,
@@ -31,6 +52,7 @@ struct Slot {
     name: String,
     parameter: Tensor,
     average: Tensor,
+    /// Of no elements where the algorithm has no second average.
     square: Tensor,
     /// How many updates it had; an f32 scalar, since the fused operator reads one.
     steps: Tensor,
@@ -43,8 +65,12 @@ struct Group {
     slots: Vec<usize>,
 }
 
-/// AdamW in one fused operator a group.
+/// So many updates that the averages' correction for their start at zero is 1 to the last bit of an f64.
+const SETTLED: f64 = 1e9;
+
+/// The optimizer, in one fused operator a group.
 pub struct Optimizer {
+    algorithm: Algorithm,
     slots: Vec<Slot>,
     groups: Vec<Group>,
     betas: [f64; 2],
@@ -73,15 +99,20 @@ impl Optimizer {
                     }),
                 }
                 let tensor = &parameter.tensor;
+                let square = match config.algorithm {
+                    Algorithm::Sgd => Tensor::zeros([0], (Kind::Float, tensor.device())),
+                    _ => tensor.detach().zeros_like(),
+                };
                 slots.push(Slot {
                     name: parameter.name.clone(),
                     parameter: tensor.shallow_clone(),
                     average: tensor.detach().zeros_like(),
-                    square: tensor.detach().zeros_like(),
+                    square,
                     steps: Tensor::zeros([], (Kind::Float, tensor.device())),
                 });
             }
             Self {
+                algorithm: config.algorithm,
                 slots,
                 groups,
                 betas: config.betas,
@@ -127,28 +158,68 @@ impl Optimizer {
             if used.is_empty() {
                 continue;
             }
-            let column = |pick: fn(&Slot) -> &Tensor| -> Vec<Tensor> {
-                used.iter().map(|(slot, _)| pick(slot).shallow_clone()).collect()
-            };
             // The operator wants the number of this step and leaves it to the caller to count.
             door(|| {
                 let _guard = clip_nn::tch::no_grad_guard();
                 used.iter()
                     .for_each(|(slot, _)| drop(slot.steps.shallow_clone().g_add_scalar_(1)));
             })?;
-            let gradients: Vec<Tensor> = used.iter().map(|(_, gradient)| gradient.shallow_clone()).collect();
-            let tensors = AdamW {
-                parameters: &column(|slot| &slot.parameter),
-                gradients: &gradients,
-                averages: &column(|slot| &slot.average),
-                squares: &column(|slot| &slot.square),
-                steps: &column(|slot| &slot.steps),
+            let decay = match self.algorithm {
+                Algorithm::AdamW | Algorithm::BertAdam => group.weight_decay,
+                Algorithm::Adam | Algorithm::Sgd => {
+                    decay_inside(&used, group.weight_decay)?;
+                    0.0
+                }
             };
-            let [beta1, beta2] = self.betas;
-            fused_adamw(&tensors, rate * group.rate, beta1, beta2, group.weight_decay, self.eps)
-                .map_err(|error| Error::internal(format!("the optimizer's step: {error}")).source(error))?;
+            match self.algorithm {
+                Algorithm::Sgd => self.descend(&used, rate * group.rate)?,
+                _ => self.fused(&used, rate * group.rate, decay)?,
+            }
         }
         Ok(())
+    }
+
+    /// The update of Adam's kind, with the decay beside the averages.
+    fn fused(&self, used: &[(&Slot, Tensor)], rate: f64, decay: f64) -> Result<()> {
+        let column = |pick: fn(&Slot) -> &Tensor| -> Vec<Tensor> {
+            used.iter().map(|(slot, _)| pick(slot).shallow_clone()).collect()
+        };
+        let gradients: Vec<Tensor> = used.iter().map(|(_, gradient)| gradient.shallow_clone()).collect();
+        let steps = match self.algorithm {
+            Algorithm::BertAdam => door(|| {
+                column(|slot| &slot.steps)
+                    .iter()
+                    .map(|n| n.full_like(SETTLED))
+                    .collect()
+            })?,
+            _ => column(|slot| &slot.steps),
+        };
+        let tensors = AdamW {
+            parameters: &column(|slot| &slot.parameter),
+            gradients: &gradients,
+            averages: &column(|slot| &slot.average),
+            squares: &column(|slot| &slot.square),
+            steps: &steps,
+        };
+        let [beta1, beta2] = self.betas;
+        fused_adamw(&tensors, rate, beta1, beta2, decay, self.eps)
+            .map_err(|error| Error::internal(format!("the optimizer's step: {error}")).source(error))
+    }
+
+    /// The update of SGD.
+    fn descend(&self, used: &[(&Slot, Tensor)], rate: f64) -> Result<()> {
+        door(|| {
+            let _guard = clip_nn::tch::no_grad_guard();
+            for (slot, gradient) in used {
+                let _ = slot
+                    .average
+                    .shallow_clone()
+                    .g_mul_scalar_(self.betas[0])
+                    .g_add_(gradient);
+                let change = slot.average.g_mul_scalar(-rate);
+                let _ = slot.parameter.shallow_clone().g_add_(&change);
+            }
+        })
     }
 
     /// Its state, by name: `NAME/average`, `NAME/square`, `NAME/steps`.
@@ -198,132 +269,18 @@ impl Optimizer {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clip_nn::Role;
-
-    fn parameters() -> Vec<Parameter> {
-        let make = |name: &str, values: &[f32], shape: &[i64], role| Parameter {
-            name: name.into(),
-            tensor: Tensor::from_slice(values).view(shape).set_requires_grad(true),
-            role,
-            layer: None,
-        };
-        vec![
-            make("fc.weight", &[0.5, -0.25, 1.0, 2.0], &[2, 2], Role::Weight),
-            make("fc.bias", &[0.1, -0.2], &[2], Role::Bias),
-            make("head.weight", &[1.0, 1.0], &[1, 2], Role::Weight),
-            make("unused", &[3.0], &[1], Role::Weight),
-        ]
+/// Adds `decay` of each weight to its gradient.
+fn decay_inside(used: &[(&Slot, Tensor)], decay: f64) -> Result<()> {
+    if decay == 0.0 {
+        return Ok(());
     }
-
-    fn config() -> OptimizerConfig {
-        OptimizerConfig {
-            betas: [0.9, 0.98],
-            eps: 1e-6,
-            weight_decay: 0.2,
-            no_decay: NoDecay::OpenClip,
-            rates: BTreeMap::from([("head".to_owned(), 0.5)]),
-            layer_decay: LayerDecay::NONE,
-        }
-    }
-
-    fn backward(list: &[Parameter], factor: f64) {
-        let loss = list[..3]
-            .iter()
-            .map(|p| (p.tensor.square() * factor + &p.tensor).sum(Kind::Float))
-            .sum::<Tensor>();
-        loss.backward();
-    }
-
-    fn values(list: &[Parameter]) -> Vec<f32> {
-        list.iter()
-            .flat_map(|p| Vec::<f32>::try_from(p.tensor.detach().flatten(0, -1)).unwrap())
-            .collect()
-    }
-
-    /// AdamW by the book, in f64.
-    fn by_hand(start: &[f32], decays: &[f64], rates: &[f64], factors: &[f64]) -> Vec<f64> {
-        let mut out = Vec::new();
-        for ((&w, &decay), &rate) in start.iter().zip(decays).zip(rates) {
-            let (mut w, mut m, mut v) = (f64::from(w), 0.0, 0.0);
-            for (t, factor) in (1..).zip(factors) {
-                let g = 2.0 * w * factor + 1.0;
-                w -= rate * decay * w;
-                m = 0.9 * m + 0.1 * g;
-                v = 0.98 * v + 0.02 * g * g;
-                let (m_hat, v_hat) = (m / (1.0 - 0.9f64.powi(t)), v / (1.0 - 0.98f64.powi(t)));
-                w -= rate * m_hat / (v_hat.sqrt() + 1e-6);
-            }
-            out.push(w);
-        }
-        out
-    }
-
-    #[test]
-    fn it_follows_the_formula() {
-        let list = parameters();
-        let start = values(&list);
-        let mut optimizer = Optimizer::new(&list, &config()).unwrap();
-        for factor in [1.0, 0.5, 2.0] {
-            optimizer.clear_gradients().unwrap();
-            backward(&list, factor);
-            optimizer.step(0.01).unwrap();
-        }
-        let decays = [0.2, 0.2, 0.2, 0.2, 0.0, 0.0, 0.2, 0.2];
-        let rates = [0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005];
-        let wanted = by_hand(&start, &decays, &rates, &[1.0, 0.5, 2.0]);
-        for (got, wanted) in values(&list).iter().zip(&wanted) {
-            assert!((f64::from(*got) - wanted).abs() < 1e-6, "{got} against {wanted}");
-        }
-        // No gradient ever reached it, so it does not even decay.
-        assert_eq!(values(&list)[8], 3.0);
-        assert_eq!(optimizer.gradients().unwrap().len(), 3);
-    }
-
-    #[test]
-    fn a_saved_state_goes_on_to_the_bit() {
-        let (one, two) = (parameters(), parameters());
-        let mut first = Optimizer::new(&one, &config()).unwrap();
-        let run = |optimizer: &mut Optimizer, list: &[Parameter], factor| {
-            optimizer.clear_gradients().unwrap();
-            backward(list, factor);
-            optimizer.step(0.01).unwrap();
-        };
-        run(&mut first, &one, 1.0);
+    door(|| {
         let _guard = clip_nn::tch::no_grad_guard();
-        for (from, to) in one.iter().zip(&two) {
-            to.tensor.shallow_clone().copy_(&from.tensor);
+        for (slot, gradient) in used {
+            let _ = gradient.shallow_clone().g_add_(&slot.parameter.g_mul_scalar(decay));
         }
-        drop(_guard);
-        let saved: HashMap<String, Tensor> = first.state().into_iter().map(|(n, t)| (n, t.copy())).collect();
-        run(&mut first, &one, 0.7);
-        let mut second = Optimizer::new(&two, &config()).unwrap();
-        second.restore(&saved).unwrap();
-        run(&mut second, &two, 0.7);
-        assert_eq!(values(&one), values(&two));
-    }
-
-    #[test]
-    fn a_state_of_other_parameters_is_refused() {
-        let list = parameters();
-        let mut optimizer = Optimizer::new(&list, &config()).unwrap();
-        let mut state: HashMap<String, Tensor> = Optimizer::new(&list[..3], &config())
-            .unwrap()
-            .state()
-            .into_iter()
-            .collect();
-        let error = optimizer.restore(&state).unwrap_err();
-        assert!(error.to_string().contains("`unused/average` of shape [1]"), "{error}");
-        state.extend(optimizer.state());
-        state.insert("more/steps".into(), Tensor::from(1f32));
-        assert!(
-            optimizer
-                .restore(&state)
-                .unwrap_err()
-                .to_string()
-                .contains("13 tensors")
-        );
-    }
+    })
 }
+
+#[cfg(test)]
+mod tests;

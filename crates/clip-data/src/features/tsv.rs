@@ -1,5 +1,6 @@
 //! Features in EasyNLP's format: a line a row, D numbers between tabs, and behind them the columns carried along.
 
+use std::fmt::{Display, LowerExp};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -68,7 +69,7 @@ fn cells(columns: &Map<String, Value>) -> Result<Vec<String>> {
 fn line(to: &mut impl Write, values: &[f32], cells: &[String]) -> io::Result<()> {
     let mut between = "";
     for &value in values {
-        write!(to, "{between}{}", Number(value))?;
+        write!(to, "{between}{}", PythonNumber(value))?;
         between = "\t";
     }
     for cell in cells {
@@ -78,13 +79,20 @@ fn line(to: &mut impl Write, values: &[f32], cells: &[String]) -> io::Result<()>
     to.write_all(b"\n")
 }
 
-/// A number as `str(numpy.float32)` writes it: the shortest digits that read back as the same f32, with an exponent of
-/// two digits below 1e-4 and from 1e16 on.
-struct Number(f32);
+/// A finite number as Python's `str` writes it, an f32 as that of `numpy.float32`: the shortest digits that read back as
+/// the same number, with an exponent of two digits below 1e-4 and from 1e16 on.
+///
+/// ```
+/// use clip_data::PythonNumber;
+/// let shown = [0.56 * 100.0, 25.0, 1e-5].map(|value: f64| PythonNumber(value).to_string());
+/// assert_eq!(shown, ["56.00000000000001", "25.0", "1e-05"]);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct PythonNumber<T>(pub T);
 
-impl std::fmt::Display for Number {
+impl<T: Copy + Into<f64> + Display + LowerExp> Display for PythonNumber<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let size = f64::from(self.0.abs());
+        let size: f64 = self.0.into().abs();
         if size == 0.0 || (1e-4..1e16).contains(&size) {
             // Rust leaves out the `.0` of whole numbers.
             let text = self.0.to_string();
@@ -118,7 +126,7 @@ mod tests {
     #[test]
     fn numbers_as_numpy_writes_them() {
         let cases = [
-            (0.059_167_35, "0.05916735"),
+            (0.059_167_35f32, "0.05916735"),
             (-1.5e-5, "-1.5e-05"),
             (1.0, "1.0"),
             (0.0, "0.0"),
@@ -131,7 +139,7 @@ mod tests {
             (0.7, "0.7"),
         ];
         for (value, text) in cases {
-            assert_eq!(Number(value).to_string(), text);
+            assert_eq!(PythonNumber(value).to_string(), text);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use clip_core::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// How [`Table::open`](super::Table::open) reads a file. The default suits `text<TAB>image` without a header.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +24,8 @@ pub struct TableOptions {
 }
 
 /// What a table file looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Cells between tabs, rows between line ends; cells are raw: a quote is a character.
     Tsv,

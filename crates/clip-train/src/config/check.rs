@@ -2,7 +2,7 @@
 
 use clip_core::{Error, Result};
 
-use super::{Every, LoraConfig, RunConfig};
+use super::{Every, Keep, LoraConfig, RunConfig};
 use crate::schedule::Schedule;
 
 impl RunConfig {
@@ -65,7 +65,18 @@ impl RunConfig {
                 self.average_init.is_some() && self.image_tower.is_some(),
                 "average_init averages with the initial model, and two towers that are joined are none",
             ),
-            (self.keep == 0, "keep is 0: a run needs its newest checkpoint"),
+            (
+                self.keep == Keep::Newest(0),
+                "keep is 0: a run needs its newest checkpoint",
+            ),
+            (
+                self.warmup_share.is_some_and(|share| !(0.0..=1.0).contains(&share)),
+                "warmup_share is no share from 0 to 1",
+            ),
+            (
+                self.warmup_share.is_some() && self.warmup_steps > 0,
+                "warmup_steps and warmup_share both say how long the rate goes up",
+            ),
             (
                 self.unique_by.is_some() && !self.shuffle,
                 "unique_by draws an order, and shuffle is false",

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clip_core::{Error, Result};
-use clip_data::{Alpha, Augment};
+use clip_data::{Alpha, Augment, Format};
 use serde::{Deserialize, Serialize};
 
 /// What happens at a bad row.
@@ -25,6 +25,8 @@ pub struct DataConfig {
     pub train: Option<PathBuf>,
     /// The pairs that evaluations rank.
     pub valid: Option<PathBuf>,
+    /// What the tables look like: `tsv`, `csv`, `jsonl`, `folder`; by their extensions if not given.
+    pub format: Option<Format>,
     /// Names of the columns, as `text:str:1,image:str:1`.
     pub schema: Option<String>,
     /// Whether the first line is a header; by the format if not given.
@@ -52,6 +54,7 @@ impl Default for DataConfig {
         Self {
             train: None,
             valid: None,
+            format: None,
             schema: None,
             header: None,
             text_column: "text".into(),

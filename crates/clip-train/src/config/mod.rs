@@ -8,9 +8,11 @@ mod data;
 mod evaluation;
 mod every;
 mod join;
+mod keep;
 mod precision;
 mod read;
 mod report;
+mod set;
 mod teacher;
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::depth::{LayerDecay, LockLayers};
 use crate::groups::NoDecay;
 use crate::objectives::{self, ObjectiveTables};
-use crate::optimizer::OptimizerConfig;
+use crate::optimizer::{Algorithm, OptimizerConfig};
 use crate::queue::QueueConfig;
 use crate::schedule::{CoolDown, Schedule};
 
@@ -38,6 +40,7 @@ pub use data::{Augmentation, BadRows, DataConfig, Environment};
 pub use evaluation::EvaluationConfig;
 pub use every::Every;
 pub use join::JoinConfig;
+pub use keep::Keep;
 pub use precision::Precision;
 pub use report::ReportConfig;
 pub use teacher::TeacherConfig;
@@ -78,19 +81,23 @@ pub struct RunConfig {
     pub lr: f64,
     /// Steps over which the rate goes up.
     pub warmup_steps: u64,
+    /// The share of the run's steps over which it does, rounded down, in the place of `warmup_steps`.
+    pub warmup_share: Option<f64>,
     /// How the rate goes on.
     pub schedule: Schedule,
     /// The last steps, over which a constant rate goes down to 0.
     pub cooldown_steps: u64,
     /// How it goes down: 1 straight, more faster at first.
     pub cooldown_power: f64,
-    /// Weight decay of AdamW.
+    /// What makes changes of gradients: `adamw`, `adam`, `bert_adam`, `sgd`.
+    pub optimizer: Algorithm,
+    /// Weight decay.
     pub weight_decay: f64,
     /// Which parameters do not decay: `open_clip`, `easynlp`, or a list of strings that their names contain.
     pub no_decay: NoDecay,
-    /// Decay of AdamW's two averages.
+    /// Decay of the optimizer's two averages; the first is the momentum of `sgd`.
     pub betas: [f64; 2],
-    /// AdamW's epsilon.
+    /// Added to the root of the second average.
     pub eps: f64,
     /// The most that all gradients' common norm may be; 0 for no limit.
     pub grad_clip: f64,
@@ -119,8 +126,8 @@ pub struct RunConfig {
     pub log_every: u64,
     /// How often a checkpoint is written.
     pub checkpoint_every: Every,
-    /// How many checkpoints are kept.
-    pub keep: usize,
+    /// How many checkpoints are kept: a number, or `all`.
+    pub keep: Keep,
     /// So many steps in a row whose loss or gradient is not finite end the run; each of them is left out.
     pub max_bad_steps: u64,
     /// The decay of the weights' moving average, which is then evaluated and written in their place; 0 for none.
@@ -177,9 +184,11 @@ impl Default for RunConfig {
             drop_last: false,
             lr: 5e-5,
             warmup_steps: 0,
+            warmup_share: None,
             schedule: Schedule::Cosine,
             cooldown_steps: 0,
             cooldown_power: 1.0,
+            optimizer: Algorithm::AdamW,
             weight_decay: 0.2,
             no_decay: NoDecay::OpenClip,
             betas: [0.9, 0.98],
@@ -197,7 +206,7 @@ impl Default for RunConfig {
             truncation: Truncation::KeepEnd,
             log_every: 1,
             checkpoint_every: Every::Epoch,
-            keep: 2,
+            keep: Keep::default(),
             max_bad_steps: 20,
             ema: 0.0,
             layer_decay: 1.0,
@@ -244,11 +253,16 @@ impl RunConfig {
 
     /// Everything, as TOML; a key that is not set stands as a comment. Reading it gives these settings again.
     pub fn to_toml(&self) -> Result<String> {
+        // The keys are there as comments.
+        write::write(self, &self.without_nulls())
+    }
+
+    /// The same without keys of objectives that have no value: TOML has no null.
+    fn without_nulls(&self) -> Self {
         let mut values = self.clone();
         let tables = values.objectives.values_mut();
-        // TOML has no null; the keys are there as comments.
         tables.for_each(|table| table.retain(|_, value| !value.is_null()));
-        write::write(self, &values)
+        values
     }
 
     /// The settings with every default of the objectives written out as well.
@@ -266,6 +280,7 @@ impl RunConfig {
     /// The optimizer's part, less the decay over layers, which depends on the model: [`LayerDecay::new`].
     pub fn optimizer(&self) -> OptimizerConfig {
         OptimizerConfig {
+            algorithm: self.optimizer,
             betas: self.betas,
             eps: self.eps,
             weight_decay: self.weight_decay,
@@ -281,7 +296,15 @@ impl RunConfig {
             steps: self.cooldown_steps,
             power: self.cooldown_power,
         };
-        self.schedule.rate(self.lr, step, self.warmup_steps, steps) * down.share(step, steps)
+        self.schedule.rate(self.lr, step, self.warmup(steps), steps) * down.share(step, steps)
+    }
+
+    /// Over how many of `steps` steps the rate goes up.
+    pub fn warmup(&self, steps: u64) -> u64 {
+        match self.warmup_share {
+            Some(share) => (share * steps as f64) as u64,
+            None => self.warmup_steps,
+        }
     }
 
     /// Steps of the whole run where an epoch has `pairs` pairs.

@@ -8,7 +8,7 @@ use toml::Table;
 /// What the first line of a written file begins with: how a run knows its own file from one that a user wrote.
 pub(crate) const HEADER: &str = "# Written by clipzoo ";
 
-fn fault(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn fault(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::internal(format!("settings of the run: {error}")).source(error)
 }
 

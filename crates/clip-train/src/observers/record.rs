@@ -52,6 +52,8 @@ pub(super) enum What<'a> {
     Restart,
     /// Named values.
     Scalars(&'a [(String, f32)]),
+    /// A text under a name, which TensorBoard shows as Markdown.
+    Text(&'a str, &'a str),
 }
 
 fn varint(out: &mut Vec<u8>, mut value: u64) {
@@ -91,8 +93,32 @@ pub(super) fn event(seconds: f64, step: u64, what: &What<'_>) -> Vec<u8> {
             }
             field(&mut out, 5, &summary);
         }
+        What::Text(tag, text) => field(&mut out, 5, &summary_of_text(tag, text)),
     }
     out
+}
+
+/// Summary.Value: tag 1, tensor 8, metadata 9, as TensorBoard's text plugin asks for them.
+fn summary_of_text(tag: &str, text: &str) -> Vec<u8> {
+    // TensorShapeProto with one dimension (2) of size (1) one.
+    let mut dimension = vec![1 << 3];
+    varint(&mut dimension, 1);
+    let (mut shape, mut tensor) = (Vec::new(), Vec::new());
+    field(&mut shape, 2, &dimension);
+    // TensorProto: dtype 1 (DT_STRING = 7), tensor_shape 2, string_val 8.
+    tensor.extend([1 << 3, 7]);
+    field(&mut tensor, 2, &shape);
+    field(&mut tensor, 8, text.as_bytes());
+    // SummaryMetadata: plugin_data 1, which holds plugin_name 1.
+    let (mut plugin, mut metadata) = (Vec::new(), Vec::new());
+    field(&mut plugin, 1, b"text");
+    field(&mut metadata, 1, &plugin);
+    let (mut one, mut summary) = (Vec::new(), Vec::new());
+    field(&mut one, 1, tag.as_bytes());
+    field(&mut one, 8, &tensor);
+    field(&mut one, 9, &metadata);
+    field(&mut summary, 1, &one);
+    summary
 }
 
 #[cfg(test)]
@@ -125,5 +151,21 @@ mod tests {
         assert_eq!(record[..12], [0x21, 0, 0, 0, 0, 0, 0, 0, 0x01, 0x7b, 0xec, 0xf6]);
         assert_eq!(record[12..45], event);
         assert_eq!(record[45..], [0xc5, 0x99, 0x76, 0xc6]);
+    }
+
+    #[test]
+    fn a_text_is_what_tensorboard_writes() {
+        // tensorboard 2.21: Event(wall_time=1.0, step=3, summary of a string tensor with the plugin's name).
+        let event = event(1.0, 3, &What::Text("config/a", "hi"));
+        let wanted = [
+            &[0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0x10, 3, 0x2a, 36, 0x0a, 34, 0x0a, 8][..],
+            b"config/a",
+            &[0x42, 12, 0x08, 7, 0x12, 4, 0x12, 2, 0x08, 1, 0x42, 2],
+            b"hi",
+            &[0x4a, 8, 0x0a, 6, 0x0a, 4],
+            b"text",
+        ]
+        .concat();
+        assert_eq!(event, wanted);
     }
 }

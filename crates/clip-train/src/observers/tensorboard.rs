@@ -16,6 +16,7 @@ use super::record::{What, event, record};
 pub struct TensorBoard {
     path: PathBuf,
     file: File,
+    tag: fn(&str) -> Option<String>,
 }
 
 impl TensorBoard {
@@ -37,9 +38,19 @@ impl TensorBoard {
                 Err(error) => return Err(Error::io("write", &path, error)),
             }
         };
-        let mut board = Self { path, file };
+        let mut board = Self { path, file, tag };
         board.write(0, &What::Version)?;
         Ok(board)
+    }
+
+    /// The same with names of the caller's: `tag` gives a figure's, and `None` for one that is not written.
+    pub fn named(self, tag: fn(&str) -> Option<String>) -> Self {
+        Self { tag, ..self }
+    }
+
+    /// Writes a text under a name, which TensorBoard shows as Markdown.
+    pub fn text(&mut self, tag: &str, text: &str) -> Result<()> {
+        self.write(0, &What::Text(tag, text))
     }
 
     fn write(&mut self, step: u64, what: &What<'_>) -> Result<()> {
@@ -53,17 +64,17 @@ impl TensorBoard {
         let values: Vec<(String, f32)> = figures
             .iter()
             .filter(|(name, _)| *name != "step")
-            .filter_map(|(name, value)| Some((tag(name), value.as_f64()? as f32)))
+            .filter_map(|(name, value)| Some(((self.tag)(name)?, value.as_f64()? as f32)))
             .collect();
         self.write(step, &What::Scalars(&values))
     }
 }
 
-fn tag(name: &str) -> String {
-    match name.strip_prefix("valid_") {
+fn tag(name: &str) -> Option<String> {
+    Some(match name.strip_prefix("valid_") {
         Some(rest) => format!("valid/{rest}"),
         None => format!("train/{name}"),
-    }
+    })
 }
 
 /// Seconds since 1970.

@@ -31,6 +31,7 @@ use crate::ema::Ema;
 use crate::evaluate::Evaluation;
 use crate::fit::fit;
 use crate::groups::check_prefixes;
+use crate::numbers::Mean;
 use crate::objectives::Objectives;
 use crate::observers::{JsonLines, TensorBoard};
 use crate::optimizer::{Optimizer, OptimizerConfig};
@@ -157,6 +158,7 @@ impl Trainer {
             epoch: 0,
             position: Position::default(),
             evaluated: false,
+            epoch_loss: Mean::default(),
             best: None,
             stale: 0,
             bad_steps: 0,
@@ -361,6 +363,9 @@ impl Trainer {
         self.summary.seconds += started.elapsed().as_secs_f64();
         self.summary.done += 1;
         self.summary.loss = Some(loss.total);
+        if good {
+            self.state.epoch_loss.add(loss.total);
+        }
         if self.state.step.is_multiple_of(self.config.log_every) || !good {
             let figures = self.figures(loss, rate, norm, batch.len(), good)?;
             self.tell(&Event::Step(&figures))?;
@@ -398,6 +403,7 @@ impl Trainer {
     fn epoch(&mut self) -> Result<()> {
         self.state.epoch += 1;
         self.state.position = Position::default();
+        self.state.epoch_loss = Mean::default();
         self.look_up(Point::Epoch)
     }
 
@@ -429,6 +435,7 @@ impl Trainer {
         put("logit_scale", scale.into());
         put("grad_norm", norm.into());
         put("pairs", pairs.into());
+        put("epoch_loss", self.state.epoch_loss.value().into());
         if !good {
             put("left_out", true.into());
         }

@@ -19,7 +19,7 @@ fn config() -> RunConfig {
         micro_batch: 3,
         lr: 0.05,
         checkpoint_every: Every::Steps(1),
-        keep: 100,
+        keep: clip_train::Keep::All,
         lora: Some(LoraConfig {
             rank: 2,
             alpha: 3.0,
@@ -118,7 +118,7 @@ fn it_learns() {
     let config = RunConfig {
         epochs: 25,
         checkpoint_every: Every::Epoch,
-        keep: 1,
+        keep: clip_train::Keep::Newest(1),
         ..config()
     };
     let best = train(&path, config, Existing::Refuse).unwrap().best.unwrap();

@@ -16,7 +16,7 @@ fn config(ema: f64) -> RunConfig {
         batch_size: 5,
         lr: 0.05,
         checkpoint_every: Every::Steps(1),
-        keep: 100,
+        keep: clip_train::Keep::All,
         lock: vec!["text".into()],
         ema,
         ..RunConfig::default()

@@ -17,7 +17,7 @@ fn config() -> RunConfig {
         lr: 0.05,
         warmup_steps: 2,
         checkpoint_every: Every::Steps(1),
-        keep: 100,
+        keep: clip_train::Keep::All,
         ..RunConfig::default()
     }
 }

@@ -79,7 +79,7 @@ fn it_learns_and_writes_what_it_should() {
     let at = evaluations.iter().find(|e| e["valid_mean_recall"] == most).unwrap();
     assert_eq!(at["step"], best.step, "the first of equals is kept");
     assert_eq!(RunConfig::load(path.join("run.toml")).unwrap().epochs, 30);
-    assert_eq!(fs::read_dir(path.join("checkpoints")).unwrap().count(), config.keep);
+    assert_eq!(fs::read_dir(path.join("checkpoints")).unwrap().count(), 2);
     assert!(path.join("best/model.safetensors").exists() && path.join("last/config.json").exists());
     assert_eq!(fs::read_dir(path.join("tensorboard")).unwrap().count(), 1);
 }

@@ -36,7 +36,7 @@ fn a_stopped_run_goes_on_to_the_bit() {
     for (name, config) in [("free", config()), ("locked", locked())] {
         let config = RunConfig {
             checkpoint_every: Every::Steps(1),
-            keep: 100,
+            keep: clip_train::Keep::All,
             ..config
         };
         setting.run(name, &config, Existing::Refuse, model(0.2)).0.unwrap();

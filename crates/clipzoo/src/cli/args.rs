@@ -218,6 +218,9 @@ impl From<PageLanguage> for clip_apps::Language {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Table")]
 pub(crate) struct TableArgs {
+    /// What the table looks like, whatever it is called: tsv, csv, jsonl, folder
+    #[arg(long, value_name = "FORMAT", value_parser = table_format)]
+    pub(crate) table_format: Option<Format>,
     /// Columns of a table without header: name:type:count, separated by commas
     #[arg(long, value_name = "SCHEMA")]
     pub(crate) schema: Option<String>,
@@ -298,7 +301,7 @@ impl TableArgs {
         };
         open_table(
             path,
-            self.schema.as_deref(),
+            (self.table_format, self.schema.as_deref()),
             self.header.then_some(true),
             columns,
             roles,
@@ -306,23 +309,28 @@ impl TableArgs {
     }
 }
 
-/// Opens a table, and notices a header that nobody spoke of.
+/// `--table-format`, in the words of run.toml.
+pub(crate) fn table_format(text: &str) -> std::result::Result<Format, String> {
+    serde_json::from_value(text.into()).map_err(|_| "use tsv, csv, jsonl or folder".to_owned())
+}
+
+/// Opens a table of a format (by its extension if not given) and a schema, and notices a header that nobody spoke of.
 pub(crate) fn open_table(
     path: &Path,
-    schema: Option<&str>,
+    (format, schema): (Option<Format>, Option<&str>),
     header: Option<bool>,
     columns: Columns,
     roles: Roles,
 ) -> Outcome<Table> {
     const REMEDY: &str = "pass --header if the first line holds the names, or name the columns with --schema";
-    let unsaid = header.is_none() && schema.is_none() && Format::of(path)? == Format::Tsv;
+    let unsaid = header.is_none() && schema.is_none() && format.map_or_else(|| Format::of(path), Ok)? == Format::Tsv;
     let names = [columns.text.clone(), columns.image.clone()];
     let options = TableOptions {
+        format,
         schema: schema.map(Schema::parse).transpose().map_err(Failure::Usage)?,
         header,
         columns,
         roles,
-        ..TableOptions::default()
     };
     let table = Table::open(path, options).map_err(|error| {
         if unsaid && error.what().contains("no column") {

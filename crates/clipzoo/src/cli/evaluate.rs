@@ -269,6 +269,16 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     Ok(())
 }
 
+/// Evaluates the model that the flags name on their table; gives the figures and the seconds that embedding took.
+pub(super) fn measure(cli: &Cli, args: &Args) -> Outcome<(Evaluation, f64)> {
+    args.check()?;
+    let options = Options::default().threads(args.compute.set_threads()?);
+    let (sides, _) = Sides::open(cli, args)?;
+    let (rules, relevance) = (args.rules(&sides, options)?, args.relevance(&sides)?);
+    let evaluation = evaluate(&sides.texts.features, &sides.images.features, &relevance, &rules)?;
+    Ok((evaluation, sides.seconds))
+}
+
 fn show(
     args: &Args,
     sides: &Sides,

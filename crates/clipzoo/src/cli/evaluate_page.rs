@@ -17,7 +17,7 @@ pub(super) struct Shown<'a> {
 
 /// Writes the page, whole or not at all.
 pub(super) fn write(shown: &Shown<'_>, evaluation: &Evaluation, rules: Rules, path: &Path) -> Result<()> {
-    let Sides { texts, images } = shown.sides;
+    let Sides { texts, images, .. } = shown.sides;
     // A row that was embedded a moment ago can be read; if the file changed since, its place stays empty. A gallery of pictures
     // alone has no words for them.
     let text = |row: usize| words(texts, row).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use clip_apps::Predictor;
 use clip_core::{Embedder, Embeddings, Error, Id, Modality, PairTable, Result};
@@ -21,6 +22,8 @@ use super::rows::{Preparer, Refused, policed};
 pub(super) struct Sides {
     pub(super) texts: Side,
     pub(super) images: Side,
+    /// How long the model took to embed them; none for files of features.
+    pub(super) seconds: f64,
 }
 
 /// The texts, or the pictures.
@@ -94,7 +97,8 @@ impl Sides {
             cut: args.cut,
         };
         let pipeline = model.open(cli, &args.compute)?;
-        let sides = match gallery {
+        let started = Instant::now();
+        let mut sides = match gallery {
             None => {
                 let (texts, images, rows) = through(args, &pipeline, &table, Roles::Pairs)?;
                 Self::of(
@@ -109,6 +113,7 @@ impl Sides {
                 Self::of([texts, images], [text_rows, image_rows], [Some(table), Some(gallery)])?
             }
         };
+        sides.seconds = started.elapsed().as_secs_f64();
         let concepts = wanted
             .map(|wanted| wanted.ask(&pipeline, &sides.images.rows, args.batch_size))
             .transpose()?;
@@ -129,6 +134,7 @@ impl Sides {
         Ok(Self {
             texts: side(texts, text_rows, table)?,
             images: side(images, image_rows, gallery)?,
+            seconds: 0.0,
         })
     }
 

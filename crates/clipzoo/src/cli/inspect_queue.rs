@@ -13,7 +13,7 @@ use clip_train::{Near, RunConfig, SavedQueue};
 use super::args::{note, print};
 use super::failure::{Failure, Outcome};
 use super::inspect::grouped;
-use super::train::open;
+use super::train_tables::open;
 
 /// What is shown near a prototype, of each kind.
 const NEAR: usize = 3;

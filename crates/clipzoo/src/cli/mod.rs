@@ -11,6 +11,7 @@ mod compare_queries;
 mod completions;
 mod concepts;
 mod convert;
+mod easynlp;
 mod evaluate;
 mod evaluate_concepts;
 mod evaluate_page;
@@ -30,6 +31,7 @@ mod progress;
 mod rows;
 mod tokenize;
 mod train;
+mod train_tables;
 mod tuning;
 mod waiting;
 
@@ -134,6 +136,7 @@ impl Cli {
             Command::Average(args) => average::run(self, args),
             Command::Calibrate(args) => calibrate::run(self, args),
             Command::Models(args) => models::run(self, args),
+            Command::Easynlp(args) => easynlp::run(self, args),
             Command::Completions(args) => completions::completions(&args),
             Command::Man(args) => completions::man(&args),
         }
@@ -182,6 +185,8 @@ enum Command {
     Calibrate(calibrate::Args),
     /// List what this program knows, and whether CUDA is there
     Models(models::Args),
+    /// Train, evaluate and predict by EasyNLP's own flags
+    Easynlp(easynlp::Args),
     /// Write a shell's completions
     Completions(completions::CompletionArgs),
     /// Write manual pages
@@ -192,7 +197,7 @@ impl Command {
     /// Whether it computes for longer than a second or two.
     fn runs_long(&self) -> bool {
         match self {
-            Self::Train(_) => true,
+            Self::Train(_) | Self::Easynlp(_) => true,
             Self::Evaluate(args) => args.runs_long(),
             Self::Predict(args) => args.runs_long(),
             Self::Tokenize(_) | Self::Preprocess(_) | Self::Concepts(_) => false,

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use clip_apps::{Predictor, PreparedRow};
 use clip_core::serde_json::json;
 use clip_core::{Embedder, FeatureSink, PairTable, Result};
-use clip_data::{Decoder, Rejects, Roles, SinkOptions, TextFile, image_paths, open_sink};
+use clip_data::{Decoder, Format, Rejects, Roles, SinkOptions, Table, TextFile, image_paths, open_sink};
 use clip_nn::Pipeline;
 
 use super::Cli;
@@ -15,7 +16,7 @@ use super::args::{Compute, Model, TableArgs, check_batch_size, note, print};
 use super::failure::{Outcome, usage};
 use super::inputs;
 use super::progress::Progress;
-use super::rows::{Pass, Preparer, Refused, policed};
+use super::rows::{Pass, Preparer, Refused, policed, readable};
 
 /// Flags of `predict`.
 #[derive(clap::Args)]
@@ -24,7 +25,9 @@ use super::rows::{Pass, Preparer, Refused, policed};
   clipzoo predict --model ./my-model --texts titles.txt --images photos/ --output features.safetensors
 
 OUTPUT's extension is its format: .safetensors holds `text_features` and/or `image_features`, [rows, dim], f32, unit
-rows, in input order; .npy (texts or pictures); .jsonl (an object a row); .tsv (EasyNLP's); .parquet.")]
+rows, in input order; .npy (texts or pictures); .jsonl (an object a row); .tsv (EasyNLP's); .parquet.
+Columns carried along (--append-cols, --id-column) stand in the rows of .jsonl, .tsv and .parquet; beside .safetensors and
+.npy they go to OUTPUT.columns.jsonl, an object a row.")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: Model,
@@ -37,12 +40,21 @@ pub(crate) struct Args {
     /// A table of texts, pictures or both
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
+    /// What of the table to embed, where it has both
+    #[arg(long, value_enum, requires = "table")]
+    only: Option<Only>,
     /// Prepared `pixels` and/or `input_ids` (`attention_mask`), safetensors
     #[arg(long, value_name = "FILE", conflicts_with_all = ["texts", "images", "table"])]
     inputs: Option<PathBuf>,
     /// Where the features go
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    /// The format of OUTPUT, whatever it is called
+    #[arg(long, value_name = "FORMAT", value_parser = ["safetensors", "npy", "jsonl", "tsv", "parquet"])]
+    output_format: Option<String>,
+    /// Columns of the table to carry along, by name, parted by commas; --id-column goes before them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    append_cols: Vec<String>,
     /// Rows the model gets at once
     #[arg(long, value_name = "N", default_value_t = 32)]
     batch_size: usize,
@@ -55,7 +67,23 @@ pub(crate) struct Args {
     compute: Compute,
 }
 
+/// What `--only` takes.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Only {
+    Texts,
+    Images,
+}
+
 impl Args {
+    /// What of a table is embedded.
+    fn roles(&self, table: &Path) -> Outcome<Roles> {
+        match self.only {
+            Some(Only::Texts) => Ok(Roles::Texts),
+            Some(Only::Images) => Ok(Roles::Images),
+            None => self.table_args.roles(table),
+        }
+    }
+
     /// Whether many rows go through the model.
     pub(super) fn runs_long(&self) -> bool {
         self.table.is_some()
@@ -70,6 +98,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         );
     }
     check_batch_size(args.batch_size)?;
+    let carry = carried(&args)?;
     let pipeline = args.model.open(cli, &args.compute)?;
     let mut sink = open_sink(&args.output, sink_options(&args, &pipeline)?)?;
     let mut rejects = Rejects::beside(&args.output);
@@ -80,6 +109,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
             pipeline: &pipeline,
             sink: &mut *sink,
             rejects: &mut rejects,
+            carry,
         }
         .run()?,
     };
@@ -108,6 +138,29 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     Ok(())
 }
 
+/// The columns to carry along: the row's id, then those asked for, each once.
+fn carried(args: &Args) -> Outcome<Arc<[String]>> {
+    let mut names: Vec<String> = Vec::new();
+    for name in args.table_args.id_column.iter().chain(&args.append_cols) {
+        if name.is_empty() {
+            return usage(
+                "--append-cols has an empty name",
+                "write names parted by commas: id,brand",
+            );
+        }
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    if !names.is_empty() && (args.table.is_none() || args.texts.is_some() || !args.images.is_empty()) {
+        return usage(
+            "columns are carried along from a table, and there must be nothing but a table then",
+            "give --table alone, without --texts and --images",
+        );
+    }
+    Ok(names.into())
+}
+
 fn sink_options(args: &Args, pipeline: &Pipeline) -> Result<SinkOptions> {
     let metadata = BTreeMap::from([
         ("dtype".to_owned(), pipeline.compute().name().to_owned()),
@@ -115,7 +168,8 @@ fn sink_options(args: &Args, pipeline: &Pipeline) -> Result<SinkOptions> {
         ("logit_scale".to_owned(), pipeline.info().logit_scale.to_string()),
         ("clipzoo".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ]);
-    Ok(SinkOptions { metadata })
+    let format = args.output_format.clone();
+    Ok(SinkOptions { metadata, format })
 }
 
 /// How many rows were written.
@@ -130,6 +184,8 @@ struct Passes<'a> {
     pipeline: &'a Pipeline,
     sink: &'a mut dyn FeatureSink,
     rejects: &'a mut Rejects,
+    /// Columns of the table that go along.
+    carry: Arc<[String]>,
 }
 
 impl Passes<'_> {
@@ -138,7 +194,7 @@ impl Passes<'_> {
         let args = self.args;
         let mut rows = Rows::default();
         if let (Some(table), None, true) = (&args.table, &args.texts, args.images.is_empty()) {
-            let roles = args.table_args.roles(table)?;
+            let roles = args.roles(table)?;
             let done = self.table(table, roles, 0)?;
             rows.texts = if roles.texts() { done } else { 0 };
             rows.images = if roles.images() { done } else { 0 };
@@ -147,17 +203,17 @@ impl Passes<'_> {
         if let Some(file) = &args.texts {
             let preparer = self.preparer(Roles::Texts)?;
             let texts = preparer.texts(TextFile::open(file)?)?;
-            rows.texts += self.pass("texts", None, rows.texts, &preparer, texts)?;
+            rows.texts += self.pass("texts", None, rows.texts, &preparer, texts, None)?;
         }
         if !args.images.is_empty() {
             let preparer = self.preparer(Roles::Images)?;
             let paths = image_paths(&args.images)?;
             let total = Some(paths.len() as u64);
             let images = preparer.images(paths)?;
-            rows.images += self.pass("pictures", total, rows.images, &preparer, images)?;
+            rows.images += self.pass("pictures", total, rows.images, &preparer, images, None)?;
         }
         if let Some(table) = &args.table {
-            let roles = args.table_args.roles(table)?;
+            let roles = args.roles(table)?;
             if roles.texts() {
                 rows.texts += self.table(table, Roles::Texts, rows.texts)?;
             }
@@ -181,11 +237,41 @@ impl Passes<'_> {
         let table = Arc::new(self.args.table_args.open(path, roles)?);
         let total = Some(table.rows() as u64);
         let preparer = self.preparer(roles)?;
-        let rows = preparer.table(table, roles, &self.args.table_args)?;
-        self.pass("rows", total, base, &preparer, rows)
+        self.known_columns(&table)?;
+        let all = 0..table.rows();
+        let rows = preparer.carrying_rows(
+            Arc::clone(&table),
+            all,
+            roles,
+            &self.args.table_args,
+            Arc::clone(&self.carry),
+        )?;
+        self.pass("rows", total, base, &preparer, rows, Some(&table))
     }
 
-    /// One pass over rows of like parts, behind `base` earlier ones.
+    /// What the table looks like.
+    fn format(&self, table: &Table) -> Result<Format> {
+        let given = self.args.table_args.table_format;
+        given.map_or_else(|| Format::of(table.path()), Ok)
+    }
+
+    /// Refuses columns that the table does not have. In JSONL the rows say what they have.
+    fn known_columns(&self, table: &Table) -> Outcome {
+        let unknown = self.carry.iter().find(|name| !table.columns().contains(name));
+        match unknown {
+            Some(name) if self.format(table)? != Format::Jsonl => usage(
+                format!(
+                    "--append-cols {name}: {} has no such column; it has: {}",
+                    table.path().display(),
+                    table.columns().join(", ")
+                ),
+                "name columns of the table; --header or --schema says what they are called",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// One pass over rows of like parts, behind `base` earlier ones; `table` is where they come from, if from one.
     fn pass(
         &mut self,
         what: &'static str,
@@ -193,6 +279,7 @@ impl Passes<'_> {
         base: u64,
         preparer: &Preparer,
         rows: impl Iterator<Item = Result<PreparedRow>>,
+        table: Option<&Table>,
     ) -> Outcome<u64> {
         let refused = Refused::default();
         let rows = policed(
@@ -202,11 +289,16 @@ impl Passes<'_> {
             self.rejects,
             &refused,
         );
-        let mut sink = Pass {
-            sink: self.sink,
-            base,
-            refused: refused.clone(),
-        };
+        let carry = &self.carry;
+        let rows = rows.enumerate().map(|(number, row)| {
+            row.map(|mut row| {
+                if let (Some(table), false, true) = (table, carry.is_empty(), row.columns.is_null()) {
+                    row.columns = readable(table, number, carry);
+                }
+                row
+            })
+        });
+        let mut sink = Pass { sink: self.sink, base };
         let (mut progress, mut before) = (Progress::start(what, total), 0);
         let done = Predictor::new(self.pipeline, self.args.batch_size)?.run(rows, &mut sink, &mut |done| {
             progress.add(done - before);

@@ -1,25 +1,26 @@
 //! `clipzoo train`: flags over run.toml over defaults, then the trainer.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use clip_core::PairTable;
 use clip_core::serde_json::json;
-use clip_data::{Columns, Decoder, Roles, Table};
+use clip_core::{Observer, PairTable};
+use clip_data::{Decoder, Roles};
 use clip_models::{Join, Loaded};
-use clip_nn::{Fresh, ParamOptions, Preparation};
+use clip_nn::{DualEncoder, Fresh, ParamOptions, Preparation};
 use clip_train::{
-    DataConfig, Environment, Every, Existing, Job, JoinConfig, LoraConfig, Precision, Reading, RunConfig, RunDir,
-    Schedule, Stop, Terminal, Trained, is_usage, train as train_job,
+    Environment, Every, Existing, Job, JoinConfig, Keep, LoraConfig, Precision, Reading, RunConfig, RunDir, Schedule,
+    Stop, Terminal, Trained, is_usage, train as train_job,
 };
 
 use super::Cli;
-use super::args::{Compute, Cut, Dtype, OnBadRow, located, note, open_table, print};
+use super::args::{Compute, Cut, Dtype, located, note, print};
 use super::average::{Mix, Mixed};
 use super::failure::{Failure, Outcome, usage};
 use super::interrupt;
 use super::rows::ColumnDecoder;
+use super::train_tables::{TableFlags, open};
 use super::tuning::TuningFlags;
 
 /// Flags of `train`. Each overrides the file's value.
@@ -72,7 +73,7 @@ pub(crate) struct Args {
     /// Steps over which the rate goes up
     #[arg(long, value_name = "N", help_heading = "Training")]
     warmup_steps: Option<u64>,
-    /// Weight decay of AdamW
+    /// Weight decay
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
     weight_decay: Option<f64>,
     /// How the rate goes on after the warm-up
@@ -90,6 +91,12 @@ pub(crate) struct Args {
     /// No batch holds a product (see --item-column), or another column's value, twice
     #[arg(long, value_name = "COLUMN", help_heading = "Training")]
     unique_by: Option<String>,
+    /// How many checkpoints stay: a number of the newest, or all [default: 2]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    keep: Option<Keep>,
+    /// Any other setting of run.toml, as `evaluation.every=200` or `betas=[0.9,0.999]`; flags of its own name go before
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Training")]
+    set: Vec<String>,
     /// What keeps its weights: image, text (the towers), or any prefix of weight names
     #[arg(long, value_name = "PREFIX", num_args = 1.., help_heading = "Training")]
     lock: Vec<String>,
@@ -123,39 +130,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// The table's flags, each `None` where the file decides.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Table")]
-struct TableFlags {
-    /// Columns of a table without header: name:type:count, separated by commas
-    #[arg(long, value_name = "SCHEMA")]
-    schema: Option<String>,
-    /// The first line of a TSV holds the names (always so for .csv)
-    #[arg(long)]
-    header: bool,
-    /// Column of the texts [default: text]
-    #[arg(long, value_name = "NAME")]
-    text_column: Option<String>,
-    /// Column of the pictures [default: image]
-    #[arg(long, value_name = "NAME")]
-    image_column: Option<String>,
-    /// Column of the product: rows of one product are never each other's negatives
-    #[arg(long, value_name = "NAME")]
-    item_column: Option<String>,
-    /// Column of the concepts
-    #[arg(long, value_name = "NAME")]
-    concept_column: Option<String>,
-    /// Column of the weights
-    #[arg(long, value_name = "NAME")]
-    weight_column: Option<String>,
-    /// Column of the row's own id
-    #[arg(long, value_name = "NAME")]
-    id_column: Option<String>,
-    /// What to do with a row that cannot be read: stop (default), or skip and list it in OUTPUT.rejects.jsonl
-    #[arg(long, value_enum)]
-    bad_rows: Option<OnBadRow>,
-}
-
 /// What `--schedule` takes.
 #[derive(ValueEnum, Clone, Copy)]
 enum ScheduleName {
@@ -165,14 +139,14 @@ enum ScheduleName {
 }
 
 /// Overrides a setting where the flag was given.
-fn set<T>(setting: &mut T, flag: Option<T>) {
+pub(super) fn set<T>(setting: &mut T, flag: Option<T>) {
     if let Some(value) = flag {
         *setting = value;
     }
 }
 
 /// Overrides an optional setting where the flag was given.
-fn set_some<T>(setting: &mut Option<T>, flag: Option<T>) {
+pub(super) fn set_some<T>(setting: &mut Option<T>, flag: Option<T>) {
     if flag.is_some() {
         *setting = flag;
     }
@@ -186,6 +160,7 @@ impl Args {
             None if self.resume => run.config()?.unwrap_or_default(),
             None => RunConfig::default(),
         };
+        config = config.with(&self.set).map_err(Failure::Usage)?;
         if self.model.is_some() {
             (config.image_tower, config.text_tower) = (None, None);
         } else if self.image_tower.is_some() {
@@ -200,7 +175,9 @@ impl Args {
         set(&mut config.batch_size, self.batch_size);
         set(&mut config.micro_batch, self.micro_batch);
         set(&mut config.lr, self.lr);
-        set(&mut config.warmup_steps, self.warmup_steps);
+        if let Some(steps) = self.warmup_steps {
+            (config.warmup_steps, config.warmup_share) = (steps, None);
+        }
         set(&mut config.weight_decay, self.weight_decay);
         set(&mut config.schedule, self.schedule.map(Schedule::from));
         set(&mut config.grad_clip, self.grad_clip);
@@ -211,6 +188,7 @@ impl Args {
             config.lock = std::mem::take(&mut self.lock);
         }
         set(&mut config.log_every, self.log_every);
+        set(&mut config.keep, self.keep);
         set(&mut config.checkpoint_every, self.checkpoint_every);
         set_some(&mut config.evaluation.patience, self.patience);
         set_some(&mut config.average_init, self.average_init);
@@ -233,26 +211,6 @@ impl Args {
     }
 }
 
-impl TableFlags {
-    fn over(&mut self, data: &mut clip_train::DataConfig) {
-        set_some(&mut data.schema, self.schema.take());
-        set_some(&mut data.header, self.header.then_some(true));
-        set(&mut data.text_column, self.text_column.take());
-        set(&mut data.image_column, self.image_column.take());
-        set_some(&mut data.item_column, self.item_column.take());
-        set_some(&mut data.concept_column, self.concept_column.take());
-        set_some(&mut data.weight_column, self.weight_column.take());
-        set_some(&mut data.id_column, self.id_column.take());
-        set(
-            &mut data.bad_rows,
-            self.bad_rows.map(|policy| match policy {
-                OnBadRow::Stop => clip_train::BadRows::Stop,
-                OnBadRow::Skip => clip_train::BadRows::Skip,
-            }),
-        );
-    }
-}
-
 impl From<ScheduleName> for Schedule {
     fn from(name: ScheduleName) -> Self {
         match name {
@@ -264,7 +222,40 @@ impl From<ScheduleName> for Schedule {
 }
 
 pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
-    let threads = args.compute.set_threads()?;
+    let json = args.json;
+    let (trained, averaged) = train(cli, &mut args, |ready| {
+        if !json {
+            let count = ready.model.parameters().count();
+            note(&format!(
+                "a model of {count} parameters, {} training pairs, threads: {}",
+                ready.train.rows(),
+                ready.config.environment.threads
+            ));
+        }
+        Ok(vec![Box::new(Terminal::new())])
+    })?;
+    report(&args, &trained, averaged.as_ref())
+}
+
+/// A run that is about to begin.
+pub(super) struct Ready<'a> {
+    pub(super) model: &'a DualEncoder,
+    pub(super) config: &'a RunConfig,
+    pub(super) run: &'a RunDir,
+    pub(super) train: &'a dyn PairTable,
+    pub(super) valid: Option<&'a dyn PairTable>,
+}
+
+/// Who is told what happens in a run.
+type Observers = Vec<Box<dyn Observer>>;
+
+/// Trains as the flags say; `watch` gives those who are told what happens.
+pub(super) fn train(
+    cli: &Cli,
+    args: &mut Args,
+    watch: impl FnOnce(&Ready<'_>) -> Outcome<Observers>,
+) -> Outcome<(Trained, Option<Mixed>)> {
+    args.compute.set_threads()?;
     let device = args.compute.device()?;
     if args.compute.dtype == Dtype::Int8 {
         return usage(
@@ -334,13 +325,13 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
             .tokenizer()?,
         workers: args.compute.workers(),
     };
-    if !args.json {
-        let count = loaded.model.parameters().count();
-        note(&format!(
-            "a model of {count} parameters, {} training pairs, threads: {threads}",
-            train.rows()
-        ));
-    }
+    let observers = watch(&Ready {
+        model: &loaded.model,
+        config: &config,
+        run: &run,
+        train: &*train,
+        valid: valid.as_deref(),
+    })?;
     let concepts = config.concepts.open()?;
     let mix = Mix::planned(cli, &config, &args.output, params, reading.clone(), valid.clone())?;
     let stop = Stop::default();
@@ -353,7 +344,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         train,
         valid,
         config,
-        observers: vec![Box::new(Terminal::new())],
+        observers,
         run,
         stop,
     };
@@ -362,7 +353,7 @@ pub(crate) fn run(cli: &Cli, mut args: Args) -> Outcome {
         Some(mix) => mix.write(trained.summary.done > 0)?,
         None => None,
     };
-    report(&args, &trained, averaged.as_ref())
+    Ok((trained, averaged))
 }
 
 /// The model to train: of the checkpoint that the run goes on from, or the one named, or two towers joined.
@@ -408,19 +399,6 @@ fn load(cli: &Cli, config: &RunConfig, run: &RunDir, params: ParamOptions) -> Ou
             "name either a model (--model) or two towers (--image-tower and --text-tower)",
         ),
     }
-}
-
-/// Opens a table as the settings say.
-pub(super) fn open(data: &DataConfig, file: &Path, roles: Roles) -> Outcome<Table> {
-    let columns = Columns {
-        text: data.text_column.clone(),
-        image: data.image_column.clone(),
-        item: data.item_column.clone(),
-        concept: data.concept_column.clone(),
-        weight: data.weight_column.clone(),
-        id: data.id_column.clone(),
-    };
-    open_table(file, data.schema.as_deref(), data.header, columns, roles)
 }
 
 fn report(args: &Args, trained: &Trained, averaged: Option<&Mixed>) -> Outcome {

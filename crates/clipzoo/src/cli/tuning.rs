@@ -1,11 +1,23 @@
 //! Flags of `train` about what of a model is trained, how its rate goes, and what a batch holds.
 
-use clip_train::RunConfig;
+use clip_core::serde_json;
+use clip_train::{Algorithm, RunConfig};
 
 /// Each overrides the file's value.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Tuning")]
 pub(super) struct TuningFlags {
+    /// What makes changes of gradients: adamw, adam, bert_adam, sgd [default: adamw]
+    #[arg(long, value_name = "NAME", value_parser = algorithm)]
+    optimizer: Option<Algorithm>,
+    /// The share of all steps over which the rate goes up, rounded down, in the place of --warmup-steps
+    #[arg(
+        long,
+        value_name = "SHARE",
+        allow_negative_numbers = true,
+        conflicts_with = "warmup_steps"
+    )]
+    warmup_share: Option<f64>,
     /// The last steps, over which a constant rate goes down to 0
     #[arg(long, value_name = "N")]
     cooldown_steps: Option<u64>,
@@ -35,6 +47,10 @@ pub(super) struct TuningFlags {
 impl TuningFlags {
     pub(super) fn over(&mut self, config: &mut RunConfig) {
         let flag = |setting: &mut f64, flag: Option<f64>| *setting = flag.unwrap_or(*setting);
+        config.optimizer = self.optimizer.unwrap_or(config.optimizer);
+        if self.warmup_share.is_some() {
+            (config.warmup_steps, config.warmup_share) = (0, self.warmup_share);
+        }
         flag(&mut config.layer_decay, self.layer_decay);
         flag(&mut config.patch_dropout, self.patch_dropout);
         flag(&mut config.ema, self.ema);
@@ -47,4 +63,9 @@ impl TuningFlags {
             config.batch_by = Some(column);
         }
     }
+}
+
+/// `--optimizer`, in the words of run.toml.
+fn algorithm(text: &str) -> Result<Algorithm, String> {
+    serde_json::from_value(text.into()).map_err(|_| "use adamw, adam, bert_adam or sgd".to_owned())
 }

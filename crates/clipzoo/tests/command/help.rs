@@ -2,7 +2,7 @@
 
 use super::support::Folder;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "train",
     "evaluate",
     "predict",
@@ -16,6 +16,7 @@ const COMMANDS: [&str; 15] = [
     "average",
     "calibrate",
     "models",
+    "easynlp",
     "completions",
     "man",
 ];
