@@ -5,12 +5,13 @@ use std::cmp::Reverse;
 use clip_core::serde_json::Value;
 use clip_core::{Embedder, Embeddings, Error, FeatureRows, FeatureSink, PixelBatch, Result, TokenBatch};
 
-/// A row ready for the encoders. Every row of one run has the same parts.
+/// A row ready for the encoders. Every row of one run has the same parts; one that lacks a part which others have (it was
+/// refused, or its cell is empty) holds that part empty, and its features are zeros.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PreparedRow {
-    /// Token ids of the text, special tokens in.
+    /// Token ids of the text, special tokens in; empty where there is no text.
     pub tokens: Option<Vec<u32>>,
-    /// Pixels of the picture, `[3, height, width]`, normalised.
+    /// Pixels of the picture, `[3, height, width]`, normalised; empty where there is no picture.
     pub pixels: Option<Vec<f32>>,
     /// Columns carried along to the output; null for none.
     pub columns: Value,
@@ -78,46 +79,58 @@ impl<'a> Predictor<'a> {
         }
         let [height, width] = self.embedder.info().image_size;
         let pixels = std::mem::take(&mut window.pixels);
-        let rows = pixels.len();
-        for row in &pixels {
-            if row.len() != 3 * height * width {
-                return Err(Error::invalid(format!(
-                    "a picture of {} values, where the model takes [3, {height}, {width}]",
-                    row.len()
-                )));
-            }
+        let there: Vec<usize> = (0..pixels.len()).filter(|&row| !pixels[row].is_empty()).collect();
+        if let Some(&row) = there.iter().find(|&&row| pixels[row].len() != 3 * height * width) {
+            return Err(Error::invalid(format!(
+                "a picture of {} values, where the model takes [3, {height}, {width}]",
+                pixels[row].len()
+            )));
         }
-        let embedded = self
-            .embedder
-            .embed_pixels(&PixelBatch::new(pixels.concat(), [height, width])?)?;
-        expect_rows(&embedded, rows)?;
-        window.images.append(&embedded)
+        let mut rows = self.zeros(pixels.len());
+        if !there.is_empty() {
+            let embedded = self
+                .embedder
+                .embed_pixels(&PixelBatch::new(pixels.concat(), [height, width])?)?;
+            self.put(&mut rows, &there, &embedded)?;
+        }
+        window.images.append(&Embeddings::new(rows, self.dim())?)
     }
 
     /// Embeds texts longest first, so that each batch is padded little, and puts them back in order.
     fn embed_texts(&self, tokens: &[Vec<u32>]) -> Result<Embeddings> {
-        let mut order: Vec<usize> = (0..tokens.len()).collect();
+        let mut order: Vec<usize> = (0..tokens.len()).filter(|&row| !tokens[row].is_empty()).collect();
         order.sort_by_key(|&row| Reverse(tokens[row].len()));
-        let (mut data, mut dim) = (Vec::new(), 0);
+        let mut rows = self.zeros(tokens.len());
         for part in order.chunks(self.batch) {
             let batch: TokenBatch = part.iter().map(|&row| tokens[row].as_slice()).collect();
-            let embedded = self.embedder.embed_tokens(&batch)?;
-            expect_rows(&embedded, part.len())?;
-            if dim == 0 {
-                dim = embedded.dim();
-                data = vec![0.0; tokens.len() * dim];
-            }
-            if embedded.dim() != dim {
-                return Err(Error::internal(format!(
-                    "the engine gave rows of {dim}, then of {} values",
-                    embedded.dim()
-                )));
-            }
-            for (&row, values) in part.iter().zip(embedded.rows()) {
-                data[row * dim..(row + 1) * dim].copy_from_slice(values);
-            }
+            self.put(&mut rows, part, &self.embedder.embed_tokens(&batch)?)?;
         }
-        Embeddings::new(data, dim)
+        Embeddings::new(rows, self.dim())
+    }
+
+    /// Puts embedded rows where they belong among `rows`.
+    fn put(&self, rows: &mut [f32], places: &[usize], embedded: &Embeddings) -> Result<()> {
+        let dim = self.dim();
+        if embedded.len() != places.len() || embedded.dim() != dim {
+            return Err(Error::internal(format!(
+                "the engine gave {} rows of {} values, and {} of {dim} were asked for",
+                embedded.len(),
+                embedded.dim(),
+                places.len()
+            )));
+        }
+        for (&row, values) in places.iter().zip(embedded.rows()) {
+            rows[row * dim..(row + 1) * dim].copy_from_slice(values);
+        }
+        Ok(())
+    }
+
+    fn dim(&self) -> usize {
+        self.embedder.info().dim
+    }
+
+    fn zeros(&self, rows: usize) -> Vec<f32> {
+        vec![0.0; rows * self.dim()]
     }
 
     /// Writes the window's rows and says which number comes next.
@@ -183,16 +196,6 @@ impl Window {
         }
         Ok(())
     }
-}
-
-fn expect_rows(embedded: &Embeddings, rows: usize) -> Result<()> {
-    if embedded.len() == rows {
-        return Ok(());
-    }
-    Err(Error::internal(format!(
-        "the engine gave {} rows for {rows}",
-        embedded.len()
-    )))
 }
 
 #[cfg(test)]
@@ -313,6 +316,39 @@ mod tests {
             .run(texts, &mut Memory::default(), &mut |_| {})
             .unwrap();
         assert_eq!(*embedder.1.lock().unwrap(), [(4, 24), (4, 4)]);
+    }
+
+    #[test]
+    fn a_row_without_a_part_has_zeros_there_and_keeps_its_place() {
+        let embedder = firsts();
+        let rows = (0..50u32).map(|number| {
+            let mut row = row(number);
+            if number % 3 == 1 || number >= 45 {
+                row.tokens = Some(Vec::new());
+            }
+            if number % 5 == 0 || number >= 45 {
+                row.pixels = Some(Vec::new());
+            }
+            Ok(row)
+        });
+        let mut sink = Memory::default();
+        let done = Predictor::new(&embedder, 4).unwrap().run(rows, &mut sink, &mut |_| {});
+        assert_eq!(done.unwrap(), 50);
+        let (mut texts, mut images, mut columns) = (Embeddings::default(), Embeddings::default(), Vec::new());
+        for part in sink.0 {
+            texts.append(&part.texts.unwrap()).unwrap();
+            images.append(&part.images.unwrap()).unwrap();
+            columns.extend(part.columns);
+        }
+        for number in 0..50u32 {
+            let at = number as usize;
+            let text = [number as f32, row(number).tokens.unwrap().len() as f32];
+            let none = number >= 45;
+            assert_eq!(texts.row(at), if none || number % 3 == 1 { [0.0; 2] } else { text });
+            let image = [-(number as f32), 1.0];
+            assert_eq!(images.row(at), if none || number % 5 == 0 { [0.0; 2] } else { image });
+            assert_eq!(columns[at]["row"], json!(number));
+        }
     }
 
     #[test]

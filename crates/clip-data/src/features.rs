@@ -1,5 +1,6 @@
 //! Features into files and out of them.
 
+mod columns;
 mod jsonl;
 mod npy;
 #[cfg(feature = "parquet")]
@@ -44,10 +45,11 @@ pub struct SinkOptions {
 ///
 /// Rows come in order. A gap before [`FeatureRows::first`](clip_core::FeatureRows::first) stands for refused rows, so
 /// that no other row is shifted: they are rows of zeros, or `null` where the format has it. To close a gap at the end,
-/// append no rows with `first` the number of all rows.
+/// append no rows with `first` the number of all rows. A row of zeros that is given stands for nothing too, and is `null`
+/// where the format has it: unit rows are never zero.
 ///
-/// Sinks refuse values that are not finite. Columns carried along go to `.jsonl`, `.tsv` and `.parquet`; the array
-/// formats have no place for them and refuse them.
+/// Sinks refuse values that are not finite. Columns carried along go into `.jsonl`, `.tsv` and `.parquet`. The array formats
+/// have no place for them: they go to `<path>.columns.jsonl`, an object a row, which appears just before the features do.
 ///
 /// # Errors
 /// The extension is none of these, or the file cannot be written.

@@ -160,6 +160,30 @@ impl Table {
         self.row(index)?.cell(column).map(Into::into)
     }
 
+    /// Row `index` as a pair, out of its cells: what [`get`](PairTable::get) gives, where the cells are wanted as well.
+    ///
+    /// # Errors
+    /// A cell is not what its column should hold.
+    pub fn pair(&self, index: usize, row: &Row) -> Result<Pair> {
+        Ok(Pair {
+            key: self.key(row, index)?,
+            item: self.item(row)?,
+            texts: if self.roles.texts() {
+                self.texts(row)?
+            } else {
+                Vec::new()
+            },
+            images: if self.roles.images() {
+                self.images(row, index)?
+            } else {
+                Vec::new()
+            },
+            concepts: self.concepts(row)?,
+            weight: self.weight(row)?,
+            origin: row.origin().clone(),
+        })
+    }
+
     fn origin(&self, row: usize) -> Origin {
         Origin {
             file: Arc::clone(&self.path),
@@ -331,24 +355,7 @@ impl PairTable for Table {
 
     /// Row `index` as a pair. With [`Roles::Texts`] it has no picture, with [`Roles::Images`] no text.
     fn get(&self, index: usize) -> Result<Pair> {
-        let row = self.row(index)?;
-        Ok(Pair {
-            key: self.key(&row, index)?,
-            item: self.item(&row)?,
-            texts: if self.roles.texts() {
-                self.texts(&row)?
-            } else {
-                Vec::new()
-            },
-            images: if self.roles.images() {
-                self.images(&row, index)?
-            } else {
-                Vec::new()
-            },
-            concepts: self.concepts(&row)?,
-            weight: self.weight(&row)?,
-            origin: row.origin().clone(),
-        })
+        self.pair(index, &self.row(index)?)
     }
 
     fn label(&self, index: usize, column: &str) -> Result<Option<Id>> {

@@ -7,7 +7,7 @@ use clip_core::{Error, FeatureRows, FeatureSink, Result};
 use serde_json::{Map, Value};
 
 use super::feature_name;
-use super::progress::{Lines, something};
+use super::progress::{Lines, is_nothing, something};
 use crate::pending::PendingFile;
 
 #[derive(Debug)]
@@ -69,7 +69,11 @@ fn line(to: &mut impl Write, columns: &Map<String, Value>, features: &[(&str, &[
     }
     for (name, values) in features {
         write!(to, "{between}\"{name}\":")?;
-        serde_json::to_writer(&mut *to, values)?;
+        if is_nothing(values) {
+            to.write_all(b"null")?;
+        } else {
+            serde_json::to_writer(&mut *to, values)?;
+        }
         between = ",";
     }
     to.write_all(b"}\n")

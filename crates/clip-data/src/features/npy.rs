@@ -1,11 +1,13 @@
 //! Features as one NumPy array, f32 `[N, D]` (the format's version 1.0).
 
 use std::io::{Seek, SeekFrom, Write};
+use std::mem;
 use std::path::Path;
 
 use clip_core::{Error, FeatureRows, FeatureSink, Result};
 
-use super::progress::{Lines, no_columns, something};
+use super::columns::ColumnsBeside;
+use super::progress::{Lines, something};
 use crate::pending::PendingFile;
 use crate::tensors::write_floats;
 
@@ -20,6 +22,7 @@ pub(super) struct NpySink {
     file: PendingFile,
     lines: Lines,
     rows: u64,
+    columns: ColumnsBeside,
 }
 
 impl NpySink {
@@ -30,15 +33,17 @@ impl NpySink {
             file,
             lines: Lines::default(),
             rows: 0,
+            columns: ColumnsBeside::new(path),
         })
     }
 
-    fn write(&mut self, rows: FeatureRows) -> Result<()> {
-        no_columns(&rows.columns)?;
+    fn write(&mut self, mut rows: FeatureRows) -> Result<()> {
         if rows.texts.is_some() && rows.images.is_some() {
             return Err(Error::invalid("a .npy file holds one array, texts or images").remedy("write .safetensors"));
         }
+        let (first, columns) = (rows.first, mem::take(&mut rows.columns));
         let checked = self.lines.take(rows)?;
+        self.columns.take(first, columns, checked.len)?;
         for (_, features) in &checked.features {
             let zeros = vec![0.0; self.lines.modalities().first().map_or(0, |(_, dim)| *dim)];
             let file = &mut self.file;
@@ -70,6 +75,7 @@ impl NpySink {
             .seek(SeekFrom::Start(0))
             .and_then(|_| self.file.write_all(&header));
         written.map_err(|error| self.file.error(error))?;
+        self.columns.finish()?;
         self.file.commit()
     }
 }

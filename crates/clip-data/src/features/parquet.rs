@@ -15,7 +15,7 @@ use ::parquet::schema::types::{Type, TypePtr};
 use clip_core::{Error, FeatureRows, FeatureSink, Result};
 use serde_json::{Map, Value};
 
-use super::progress::{Lines, something};
+use super::progress::{Lines, is_nothing, something};
 use super::{SinkOptions, feature_name};
 use crate::pending::PendingFile;
 
@@ -36,7 +36,7 @@ pub(super) struct ParquetSink {
 /// A row that waits for its group.
 #[derive(Default)]
 struct Held {
-    /// By modality, text before image; empty for a refused row.
+    /// By modality, text before image; empty where there are none.
     features: Vec<Vec<f32>>,
     columns: Map<String, Value>,
 }
@@ -69,7 +69,14 @@ impl ParquetSink {
             let features = checked
                 .features
                 .iter()
-                .map(|(_, features)| features.row(row).to_vec())
+                .map(|(_, features)| features.row(row))
+                .map(|values| {
+                    if is_nothing(values) {
+                        Vec::new()
+                    } else {
+                        values.to_vec()
+                    }
+                })
                 .collect();
             self.hold(Held { features, columns })?;
         }

@@ -122,7 +122,7 @@ impl Lines {
 }
 
 /// Columns as one object a row.
-fn objects(columns: Vec<Value>, rows: usize) -> Result<Vec<Map<String, Value>>> {
+pub(super) fn objects(columns: Vec<Value>, rows: usize) -> Result<Vec<Map<String, Value>>> {
     if columns.is_empty() {
         return Ok(vec![Map::new(); rows]);
     }
@@ -139,12 +139,9 @@ fn objects(columns: Vec<Value>, rows: usize) -> Result<Vec<Map<String, Value>>> 
     columns.into_iter().map(object).collect()
 }
 
-/// Refuses columns, for formats of numbers alone.
-pub(super) fn no_columns(columns: &[Value]) -> Result<()> {
-    if columns.is_empty() {
-        return Ok(());
-    }
-    Err(Error::invalid("this format holds features alone, no columns beside them").remedy("write .jsonl or .tsv"))
+/// Whether a row of features stands for none: the row was refused, or had no text or no picture to embed.
+pub(super) fn is_nothing(values: &[f32]) -> bool {
+    values.iter().all(|&value| value == 0.0)
 }
 
 /// Refuses to finish a file nothing was written to.

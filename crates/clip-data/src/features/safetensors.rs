@@ -6,7 +6,8 @@ use std::path::Path;
 
 use clip_core::{Embeddings, Error, FeatureRows, FeatureSink, Modality, Result};
 
-use super::progress::{Progress, no_columns, something};
+use super::columns::ColumnsBeside;
+use super::progress::{Progress, something};
 use super::{SinkOptions, feature_name};
 use crate::pending::{PendingFile, folder_of};
 use crate::tensors::{Entry, file_start, write_floats};
@@ -19,6 +20,7 @@ pub(super) struct SafetensorsSink {
     options: SinkOptions,
     header: usize,
     parts: Vec<Part>,
+    columns: ColumnsBeside,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,7 @@ impl SafetensorsSink {
             options,
             header,
             parts: Vec::new(),
+            columns: ColumnsBeside::new(path),
         })
     }
 
@@ -108,6 +111,7 @@ impl SafetensorsSink {
             .seek(SeekFrom::Start(0))
             .and_then(|_| self.file.write_all(&start));
         written.map_err(|error| self.file.error(error))?;
+        self.columns.finish()?;
         self.file.commit()
     }
 }
@@ -126,7 +130,10 @@ impl FeatureSink for SafetensorsSink {
             images,
             columns,
         } = rows;
-        no_columns(&columns).map_err(|error| error.file(self.file.path()))?;
+        let rows = texts.as_ref().or(images.as_ref()).map_or(0, Embeddings::len);
+        self.columns
+            .take(first, columns, rows)
+            .map_err(|error| error.file(self.file.path()))?;
         for (modality, features) in [(Modality::Text, texts), (Modality::Image, images)] {
             if let Some(features) = features {
                 self.write(modality, first, &features)

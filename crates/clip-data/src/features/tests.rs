@@ -153,6 +153,47 @@ fn lines_carry_columns() {
 }
 
 #[test]
+fn columns_stand_beside_arrays() {
+    for name in ["x.safetensors", "x.npy"] {
+        let (folder, path) = place(name);
+        let beside = folder.path().join(format!("{name}.columns.jsonl"));
+        let mut out = sink(&path);
+        for (first, ids) in [(0, ["a", "b"]), (3, ["d", "e"])] {
+            out.append(FeatureRows {
+                columns: ids.map(|id| json!({ "id": id, "n": 1 })).to_vec(),
+                ..texts(first, &[0.5, 0.25, 1.0, 0.0])
+            })
+            .unwrap();
+        }
+        assert!(!beside.exists());
+        out.commit().unwrap();
+        let lines =
+            "{\"id\":\"a\",\"n\":1}\n{\"id\":\"b\",\"n\":1}\n{}\n{\"id\":\"d\",\"n\":1}\n{\"id\":\"e\",\"n\":1}\n";
+        assert_eq!(fs::read_to_string(&beside).unwrap(), lines);
+        assert_eq!(read_features(&path, "text_features").unwrap().len(), 5);
+        // Those of an earlier run do not stay beside other rows.
+        let mut out = sink(&path);
+        out.append(texts(0, &[0.5, 0.25])).unwrap();
+        out.commit().unwrap();
+        assert!(!beside.exists());
+    }
+}
+
+#[test]
+fn a_row_of_zeros_is_nothing() {
+    let (_folder, path) = place("x.jsonl");
+    let mut out = sink(&path);
+    out.append(FeatureRows {
+        columns: vec![json!({ "id": 1 }), json!({ "id": 2 })],
+        ..texts(0, &[0.0, 0.0, 0.0, 1.0])
+    })
+    .unwrap();
+    out.commit().unwrap();
+    let lines = "{\"id\":1,\"text_features\":null}\n{\"id\":2,\"text_features\":[0.0,1.0]}\n";
+    assert_eq!(fs::read_to_string(&path).unwrap(), lines);
+}
+
+#[test]
 fn what_a_format_cannot_hold_is_refused() {
     let both = || FeatureRows {
         images: features(&[1.0], 1),
@@ -190,15 +231,6 @@ fn what_a_format_cannot_hold_is_refused() {
             message(name, vec![texts(0, &[1.0, 2.0]), images(0, &[1.0, 2.0, 3.0])]),
             format!("{name}: {apart}")
         );
-    }
-    for name in ["x.safetensors", "x.npy"] {
-        let rows = FeatureRows {
-            columns: vec![json!({ "id": 1 })],
-            ..texts(0, &[1.0, 2.0])
-        };
-        let expected =
-            format!("{name}: this format holds features alone, no columns beside them; write .jsonl or .tsv");
-        assert_eq!(message(name, vec![rows]), expected);
     }
     for name in ["x.safetensors", "x.npy", "x.jsonl", "x.tsv"] {
         assert_eq!(message(name, vec![]), format!("{name}: there are no features to write"));

@@ -156,6 +156,21 @@ impl Row {
         self.cell(column).map(|cell| vec![cell])
     }
 
+    /// The cells of some columns as the file has them, in the order asked for: text, or in JSONL whatever value is there.
+    ///
+    /// # Errors
+    /// As for [`cell`](Self::cell), lists and objects excepted.
+    pub fn cells<'a>(&self, columns: impl IntoIterator<Item = &'a str>) -> Result<Map<String, Value>> {
+        let raw = |column: &'a str| {
+            let value = match &self.cells {
+                Cells::Object(_) => self.value(column).map_err(|error| self.place(error, column))?.clone(),
+                Cells::Tsv { .. } | Cells::Csv { .. } => Value::from(self.cell(column)?.into_owned()),
+            };
+            Ok((column.to_owned(), value))
+        };
+        columns.into_iter().map(raw).collect()
+    }
+
     /// Names file, row and column, unless they are known.
     pub(super) fn place(&self, error: Error, column: &str) -> Error {
         error.file(&*self.origin.file).row(self.origin.row).column(column)

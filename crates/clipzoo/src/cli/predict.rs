@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clip_apps::{Predictor, PreparedRow};
 use clip_core::serde_json::json;
 use clip_core::{Embedder, FeatureSink, PairTable, Result};
-use clip_data::{Decoder, Rejects, Roles, SinkOptions, TextFile, image_paths, open_sink};
+use clip_data::{Decoder, Format, Rejects, Roles, SinkOptions, Table, TextFile, image_paths, open_sink};
 use clip_nn::Pipeline;
 
 use super::Cli;
@@ -15,7 +15,7 @@ use super::args::{Compute, Model, TableArgs, check_batch_size, note, print};
 use super::failure::{Outcome, usage};
 use super::inputs;
 use super::progress::Progress;
-use super::rows::{Pass, Preparer, Refused, policed};
+use super::rows::{Pass, Preparer, Refused, policed, readable};
 
 /// Flags of `predict`.
 #[derive(clap::Args)]
@@ -24,7 +24,9 @@ use super::rows::{Pass, Preparer, Refused, policed};
   clipzoo predict --model ./my-model --texts titles.txt --images photos/ --output features.safetensors
 
 OUTPUT's extension is its format: .safetensors holds `text_features` and/or `image_features`, [rows, dim], f32, unit
-rows, in input order; .npy (texts or pictures); .jsonl (an object a row); .tsv (EasyNLP's); .parquet.")]
+rows, in input order; .npy (texts or pictures); .jsonl (an object a row); .tsv (EasyNLP's); .parquet.
+Columns carried along (--append-cols, --id-column) stand in the rows of .jsonl, .tsv and .parquet; beside .safetensors and
+.npy they go to OUTPUT.columns.jsonl, an object a row.")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: Model,
@@ -43,6 +45,9 @@ pub(crate) struct Args {
     /// Where the features go
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    /// Columns of the table to carry along, by name, parted by commas; --id-column goes before them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    append_cols: Vec<String>,
     /// Rows the model gets at once
     #[arg(long, value_name = "N", default_value_t = 32)]
     batch_size: usize,
@@ -70,6 +75,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         );
     }
     check_batch_size(args.batch_size)?;
+    let carry = carried(&args)?;
     let pipeline = args.model.open(cli, &args.compute)?;
     let mut sink = open_sink(&args.output, sink_options(&args, &pipeline)?)?;
     let mut rejects = Rejects::beside(&args.output);
@@ -80,6 +86,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
             pipeline: &pipeline,
             sink: &mut *sink,
             rejects: &mut rejects,
+            carry,
         }
         .run()?,
     };
@@ -108,6 +115,29 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     Ok(())
 }
 
+/// The columns to carry along: the row's id, then those asked for, each once.
+fn carried(args: &Args) -> Outcome<Arc<[String]>> {
+    let mut names: Vec<String> = Vec::new();
+    for name in args.table_args.id_column.iter().chain(&args.append_cols) {
+        if name.is_empty() {
+            return usage(
+                "--append-cols has an empty name",
+                "write names parted by commas: id,brand",
+            );
+        }
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    if !names.is_empty() && (args.table.is_none() || args.texts.is_some() || !args.images.is_empty()) {
+        return usage(
+            "columns are carried along from a table, and there must be nothing but a table then",
+            "give --table alone, without --texts and --images",
+        );
+    }
+    Ok(names.into())
+}
+
 fn sink_options(args: &Args, pipeline: &Pipeline) -> Result<SinkOptions> {
     let metadata = BTreeMap::from([
         ("dtype".to_owned(), pipeline.compute().name().to_owned()),
@@ -130,6 +160,8 @@ struct Passes<'a> {
     pipeline: &'a Pipeline,
     sink: &'a mut dyn FeatureSink,
     rejects: &'a mut Rejects,
+    /// Columns of the table that go along.
+    carry: Arc<[String]>,
 }
 
 impl Passes<'_> {
@@ -147,14 +179,14 @@ impl Passes<'_> {
         if let Some(file) = &args.texts {
             let preparer = self.preparer(Roles::Texts)?;
             let texts = preparer.texts(TextFile::open(file)?)?;
-            rows.texts += self.pass("texts", None, rows.texts, &preparer, texts)?;
+            rows.texts += self.pass("texts", None, rows.texts, &preparer, texts, None)?;
         }
         if !args.images.is_empty() {
             let preparer = self.preparer(Roles::Images)?;
             let paths = image_paths(&args.images)?;
             let total = Some(paths.len() as u64);
             let images = preparer.images(paths)?;
-            rows.images += self.pass("pictures", total, rows.images, &preparer, images)?;
+            rows.images += self.pass("pictures", total, rows.images, &preparer, images, None)?;
         }
         if let Some(table) = &args.table {
             let roles = args.table_args.roles(table)?;
@@ -181,11 +213,35 @@ impl Passes<'_> {
         let table = Arc::new(self.args.table_args.open(path, roles)?);
         let total = Some(table.rows() as u64);
         let preparer = self.preparer(roles)?;
-        let rows = preparer.table(table, roles, &self.args.table_args)?;
-        self.pass("rows", total, base, &preparer, rows)
+        self.known_columns(&table)?;
+        let all = 0..table.rows();
+        let rows = preparer.carrying_rows(
+            Arc::clone(&table),
+            all,
+            roles,
+            &self.args.table_args,
+            Arc::clone(&self.carry),
+        )?;
+        self.pass("rows", total, base, &preparer, rows, Some(&table))
     }
 
-    /// One pass over rows of like parts, behind `base` earlier ones.
+    /// Refuses columns that the table does not have. In JSONL the rows say what they have.
+    fn known_columns(&self, table: &Table) -> Outcome {
+        let unknown = self.carry.iter().find(|name| !table.columns().contains(name));
+        match unknown {
+            Some(name) if Format::of(table.path())? != Format::Jsonl => usage(
+                format!(
+                    "--append-cols {name}: {} has no such column; it has: {}",
+                    table.path().display(),
+                    table.columns().join(", ")
+                ),
+                "name columns of the table; --header or --schema says what they are called",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// One pass over rows of like parts, behind `base` earlier ones; `table` is where they come from, if from one.
     fn pass(
         &mut self,
         what: &'static str,
@@ -193,6 +249,7 @@ impl Passes<'_> {
         base: u64,
         preparer: &Preparer,
         rows: impl Iterator<Item = Result<PreparedRow>>,
+        table: Option<&Table>,
     ) -> Outcome<u64> {
         let refused = Refused::default();
         let rows = policed(
@@ -202,11 +259,16 @@ impl Passes<'_> {
             self.rejects,
             &refused,
         );
-        let mut sink = Pass {
-            sink: self.sink,
-            base,
-            refused: refused.clone(),
-        };
+        let carry = &self.carry;
+        let rows = rows.enumerate().map(|(number, row)| {
+            row.map(|mut row| {
+                if let (Some(table), false, true) = (table, carry.is_empty(), row.columns.is_null()) {
+                    row.columns = readable(table, number, carry);
+                }
+                row
+            })
+        });
+        let mut sink = Pass { sink: self.sink, base };
         let (mut progress, mut before) = (Progress::start(what, total), 0);
         let done = Predictor::new(self.pipeline, self.args.batch_size)?.run(rows, &mut sink, &mut |done| {
             progress.add(done - before);

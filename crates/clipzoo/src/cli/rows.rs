@@ -1,14 +1,13 @@
 //! Rows on their way to a model: read, decoded, resized and tokenised on worker threads, in order.
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clip_apps::PreparedRow;
+use clip_core::serde_json::Value;
 use clip_core::{
-    Embeddings, EncodedImage, Error, FeatureRows, FeatureSink, Image, ImageDecoder, ImageTransform, PairTable, Result,
-    Tokenizer,
+    EncodedImage, Error, FeatureRows, FeatureSink, Image, ImageDecoder, ImageTransform, PairTable, Result, Tokenizer,
 };
 use clip_data::{BadRows, Decoder, Ordered, Rejects, Roles, Table, TextFile, at_row, ordered};
 
@@ -93,44 +92,67 @@ impl Preparer {
         R: IntoIterator<Item = usize>,
         R::IntoIter: Send + 'static,
     {
+        self.carrying_rows(table, rows, roles, args, Arc::default())
+    }
+
+    /// Some rows of a table, by number, and with each the cells of `columns` as they stand in the file.
+    pub(crate) fn carrying_rows<R>(
+        &self,
+        table: Arc<Table>,
+        rows: R,
+        roles: Roles,
+        args: &TableArgs,
+        columns: Arc<[String]>,
+    ) -> Result<Ordered<PreparedRow>>
+    where
+        R: IntoIterator<Item = usize>,
+        R::IntoIter: Send + 'static,
+    {
         let own = self.clone();
         let (text_column, image_column) = (args.text_column.clone(), args.image_column.clone());
         ordered(rows, self.workers, self.ahead(), move |index: usize| {
-            let pair = table.get(index)?;
+            let row = table.row(index)?;
+            let pair = table.pair(index, &row)?;
             let place = |error: Error, column: &str| at_row(error, &pair.origin).column(column);
             let (mut tokens, mut pixels) = (None, None);
             if roles.texts() {
-                let text = pair.texts.first().map_or("", |text| text);
-                tokens = Some(own.tokens(text).map_err(|error| place(error, &text_column))?);
+                let text = pair.texts.first().map(|text| own.tokens(text)).transpose();
+                tokens = Some(text.map_err(|error| place(error, &text_column))?.unwrap_or_default());
             }
             if roles.images() {
-                let image = pair
-                    .images
-                    .first()
-                    .ok_or_else(|| place(Error::invalid("there is no picture"), &image_column))?;
-                pixels = Some(own.pixels(image).map_err(|error| place(error, &image_column))?);
+                let image = pair.images.first().map(|image| own.pixels(image)).transpose();
+                pixels = Some(image.map_err(|error| place(error, &image_column))?.unwrap_or_default());
             }
+            let columns = match &*columns {
+                [] => Value::Null,
+                names => Value::Object(row.cells(names.iter().map(String::as_str))?),
+            };
             Ok(PreparedRow {
                 tokens,
                 pixels,
-                ..Default::default()
+                columns,
             })
         })
     }
 
-    /// What stands in for a refused row on its way through the model.
-    fn blank(&self) -> Result<PreparedRow> {
-        let tokens = self.tokenizer.is_some().then(|| self.tokens("")).transpose()?;
-        let pixels = self
-            .transform
-            .as_ref()
-            .map(|transform| vec![0.0; 3 * transform.size().iter().product::<usize>()]);
-        Ok(PreparedRow {
-            tokens,
-            pixels,
+    /// What stands in for a refused row: a row without its text and its picture.
+    fn blank(&self) -> PreparedRow {
+        PreparedRow {
+            tokens: self.tokenizer.is_some().then(Vec::new),
+            pixels: self.transform.is_some().then(Vec::new),
             ..Default::default()
-        })
+        }
     }
+}
+
+/// Columns of a row that was refused: the cells that can be read, and null for the others.
+pub(crate) fn readable(table: &Table, index: usize, columns: &[String]) -> Value {
+    let row = table.row(index).ok();
+    let cell = |column: &str| row.as_ref()?.cells([column]).ok()?.remove(column);
+    let cells = columns
+        .iter()
+        .map(|column| (column.clone(), cell(column).unwrap_or_default()));
+    Value::Object(cells.collect())
 }
 
 /// Opens the pictures of one column and names it where one cannot be opened. Training learns the row from the pair; which
@@ -174,107 +196,28 @@ pub(crate) fn policed<'a>(
         Err(error) if policy == BadRows::Skip => {
             rejects.push(&error)?;
             refused.lock().insert(number as u64);
-            preparer.blank()
+            Ok(preparer.blank())
         }
         row => row,
     })
 }
 
-/// A sink that numbers a pass's rows behind those of earlier passes and leaves the refused ones out; the sink behind it
-/// knows what stands in a gap.
+/// A sink that numbers a pass's rows behind those of earlier passes.
 pub(crate) struct Pass<'a> {
     pub(crate) sink: &'a mut dyn FeatureSink,
     pub(crate) base: u64,
-    pub(crate) refused: Refused,
 }
 
 impl FeatureSink for Pass<'_> {
     fn append(&mut self, rows: FeatureRows) -> Result<()> {
-        let length = rows.texts.as_ref().or(rows.images.as_ref()).map_or(0, Embeddings::len);
-        let refused = |row: usize| self.refused.contains(rows.first + row as u64);
-        let mut row = 0;
-        while row < length {
-            let from = (row..length).find(|&row| !refused(row)).unwrap_or(length);
-            let to = (from..length).find(|&row| refused(row)).unwrap_or(length);
-            // An empty part at the end closes the gap there.
-            self.sink.append(part(&rows, from..to, self.base)?)?;
-            row = to.max(from);
-        }
-        Ok(())
+        self.sink.append(FeatureRows {
+            first: self.base + rows.first,
+            ..rows
+        })
     }
 
     fn commit(self: Box<Self>) -> Result<()> {
         // The whole output is committed by its owner, after the last pass.
         Ok(())
-    }
-}
-
-/// Some of the rows, numbered from `base` on.
-fn part(rows: &FeatureRows, range: Range<usize>, base: u64) -> Result<FeatureRows> {
-    let some = |features: &Option<Embeddings>| {
-        let cut = |features: &Embeddings| {
-            let dim = features.dim();
-            Embeddings::new(features.data()[range.start * dim..range.end * dim].to_vec(), dim)
-        };
-        features.as_ref().map(cut).transpose()
-    };
-    let columns = if rows.columns.is_empty() {
-        Vec::new()
-    } else {
-        rows.columns[range.clone()].to_vec()
-    };
-    Ok(FeatureRows {
-        first: base + rows.first + range.start as u64,
-        texts: some(&rows.texts)?,
-        images: some(&rows.images)?,
-        columns,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Default)]
-    struct Memory(Vec<(u64, Vec<f32>)>);
-
-    impl FeatureSink for Memory {
-        fn append(&mut self, rows: FeatureRows) -> Result<()> {
-            self.0.push((rows.first, rows.texts.unwrap().into_data()));
-            Ok(())
-        }
-
-        fn commit(self: Box<Self>) -> Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn refused_rows_are_gaps_and_the_others_keep_their_numbers() {
-        let mut memory = Memory::default();
-        let refused = Refused::default();
-        refused.lock().extend([0, 3, 5]);
-        let mut pass = Pass {
-            sink: &mut memory,
-            base: 10,
-            refused,
-        };
-        let texts = |from: u8, to: u8| Some(Embeddings::new((from..to).map(f32::from).collect(), 1).unwrap());
-        pass.append(FeatureRows {
-            first: 0,
-            texts: texts(0, 4),
-            ..Default::default()
-        })
-        .unwrap();
-        pass.append(FeatureRows {
-            first: 4,
-            texts: texts(4, 6),
-            ..Default::default()
-        })
-        .unwrap();
-        assert_eq!(
-            memory.0,
-            [(11, vec![1.0, 2.0]), (14, vec![]), (14, vec![4.0]), (16, vec![])]
-        );
     }
 }

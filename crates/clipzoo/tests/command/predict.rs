@@ -224,3 +224,79 @@ fn columns_may_have_other_names_and_stand_elsewhere() {
     let message = folder.run(&line.replace("t.csv", "t.jsonl")).failed();
     assert!(message.starts_with("t.jsonl, row 2, column `photo`: "), "{message}");
 }
+
+#[test]
+fn columns_go_along_as_they_stand() {
+    let folder = Folder::new();
+    small_model(&folder, "model");
+    let rows: String = (0..4)
+        .map(|row| format!("{}\tsku {row}\t007\t{}\n", base64(&pair(row).1), pair(row).0))
+        .collect();
+    folder.write("t.tsv", rows);
+    let schema = "--schema image:str:1,sku:str:1,n:int:1,text:str:1";
+    let line = format!("predict --model model --table t.tsv {schema} --id-column sku --append-cols n,sku,text --output");
+    folder.run(&format!("{line} out.jsonl")).ok();
+    let first = &folder.lines("out.jsonl")[1];
+    let names: Vec<&String> = first.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["sku", "n", "text", "text_features", "image_features"]);
+    assert_eq!((&first["sku"], &first["n"]), (&json!("sku 1"), &json!("007")));
+    assert_eq!(first["text"], json!(pair(1).0));
+    for name in ["out.safetensors", "out.parquet"] {
+        folder.run(&format!("{line} {name}")).ok();
+    }
+    let beside = folder.lines("out.safetensors.columns.jsonl");
+    assert_eq!(beside.len(), 4);
+    assert_eq!(beside[3], json!({ "sku": "sku 3", "n": "007", "text": pair(3).0 }));
+    assert!(!folder.path("out.parquet.columns.jsonl").exists());
+    // EasyNLP's format: numbers, then the columns, in one line of cells.
+    let pictures = "--schema image:str:1,sku:str:1 --append-cols sku,image --output out.tsv";
+    folder.run(&format!("predict --model model --table t.tsv {pictures}")).ok();
+    for (row, line) in folder.text("out.tsv").lines().enumerate() {
+        let cells: Vec<&str> = line.split('\t').collect();
+        assert_eq!(cells.len(), 8 + 2);
+        assert_eq!(cells[8..], [format!("sku {row}"), base64(&pair(row).1)]);
+    }
+}
+
+#[test]
+fn json_values_and_refused_rows_keep_their_columns() {
+    let folder = Folder::new();
+    small_model(&folder, "model");
+    folder.write(
+        "t.jsonl",
+        "{\"text\": \"red shoe\", \"id\": 1, \"tags\": [\"a\", null]}\n{\"text\": \" \", \"id\": 2, \"tags\": {}}\n{\"text\": \"blue bag\", \"id\": 3}\n",
+    );
+    let line = "predict --model model --table t.jsonl --append-cols id,tags --bad-rows skip --output out.jsonl";
+    folder.run(line).ok();
+    let lines = folder.lines("out.jsonl");
+    let columns: Vec<_> = lines.iter().map(|line| (line["id"].clone(), line["tags"].clone())).collect();
+    assert_eq!(
+        columns,
+        [(json!(1), json!(["a", null])), (json!(2), json!({})), (json!(3), json!(null))]
+    );
+    let there: Vec<bool> = lines.iter().map(|line| line["text_features"].is_array()).collect();
+    assert_eq!(there, [true, false, false]);
+    let reasons: Vec<_> = folder
+        .lines("out.jsonl.rejects.jsonl")
+        .iter()
+        .map(|line| line["reason"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(reasons, ["the text is empty", "the row has no `tags`; it has: text, id"]);
+}
+
+#[test]
+fn columns_that_are_not_there_are_named() {
+    let folder = set_up(2);
+    let line = format!("predict --model model --table t.tsv {SCHEMA} --output out.jsonl");
+    assert_eq!(
+        folder.run(&format!("{line} --append-cols sku")).misused(),
+        "--append-cols sku: t.tsv has no such column; it has: text, image; name columns of the table; \
+         --header or --schema says what they are called"
+    );
+    folder.write("t.txt", "red shoe\n");
+    let message = folder.run(&format!("{line} --append-cols text --texts t.txt")).misused();
+    assert!(message.starts_with("columns are carried along from a table"), "{message}");
+    let named = folder.run(&format!("{line} --append-cols text_features,text")).misused();
+    assert!(named.contains("text_features"), "{named}");
+    assert_eq!(folder.names("").len(), 3);
+}
