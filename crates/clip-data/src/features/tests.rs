@@ -25,6 +25,7 @@ fn sink(path: &Path) -> Box<dyn FeatureSink> {
         path,
         SinkOptions {
             metadata: [("dtype".to_owned(), "f32".to_owned())].into(),
+            ..SinkOptions::default()
         },
     )
     .unwrap()

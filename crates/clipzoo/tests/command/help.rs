@@ -2,13 +2,16 @@
 
 use super::support::Folder;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 16] = [
     "train",
     "evaluate",
     "predict",
     "tokenize",
     "preprocess",
     "concepts",
+    "import",
+    "split",
+    "dedup",
     "inspect",
     "convert",
     "average",

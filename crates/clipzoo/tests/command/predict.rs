@@ -234,7 +234,8 @@ fn columns_go_along_as_they_stand() {
         .collect();
     folder.write("t.tsv", rows);
     let schema = "--schema image:str:1,sku:str:1,n:int:1,text:str:1";
-    let line = format!("predict --model model --table t.tsv {schema} --id-column sku --append-cols n,sku,text --output");
+    let line =
+        format!("predict --model model --table t.tsv {schema} --id-column sku --append-cols n,sku,text --output");
     folder.run(&format!("{line} out.jsonl")).ok();
     let first = &folder.lines("out.jsonl")[1];
     let names: Vec<&String> = first.as_object().unwrap().keys().collect();
@@ -250,7 +251,9 @@ fn columns_go_along_as_they_stand() {
     assert!(!folder.path("out.parquet.columns.jsonl").exists());
     // EasyNLP's format: numbers, then the columns, in one line of cells.
     let pictures = "--schema image:str:1,sku:str:1 --append-cols sku,image --output out.tsv";
-    folder.run(&format!("predict --model model --table t.tsv {pictures}")).ok();
+    folder
+        .run(&format!("predict --model model --table t.tsv {pictures}"))
+        .ok();
     for (row, line) in folder.text("out.tsv").lines().enumerate() {
         let cells: Vec<&str> = line.split('\t').collect();
         assert_eq!(cells.len(), 8 + 2);
@@ -269,10 +272,17 @@ fn json_values_and_refused_rows_keep_their_columns() {
     let line = "predict --model model --table t.jsonl --append-cols id,tags --bad-rows skip --output out.jsonl";
     folder.run(line).ok();
     let lines = folder.lines("out.jsonl");
-    let columns: Vec<_> = lines.iter().map(|line| (line["id"].clone(), line["tags"].clone())).collect();
+    let columns: Vec<_> = lines
+        .iter()
+        .map(|line| (line["id"].clone(), line["tags"].clone()))
+        .collect();
     assert_eq!(
         columns,
-        [(json!(1), json!(["a", null])), (json!(2), json!({})), (json!(3), json!(null))]
+        [
+            (json!(1), json!(["a", null])),
+            (json!(2), json!({})),
+            (json!(3), json!(null))
+        ]
     );
     let there: Vec<bool> = lines.iter().map(|line| line["text_features"].is_array()).collect();
     assert_eq!(there, [true, false, false]);
@@ -281,7 +291,10 @@ fn json_values_and_refused_rows_keep_their_columns() {
         .iter()
         .map(|line| line["reason"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(reasons, ["the text is empty", "the row has no `tags`; it has: text, id"]);
+    assert_eq!(
+        reasons,
+        ["the text is empty", "the row has no `tags`; it has: text, id"]
+    );
 }
 
 #[test]
@@ -294,9 +307,16 @@ fn columns_that_are_not_there_are_named() {
          --header or --schema says what they are called"
     );
     folder.write("t.txt", "red shoe\n");
-    let message = folder.run(&format!("{line} --append-cols text --texts t.txt")).misused();
-    assert!(message.starts_with("columns are carried along from a table"), "{message}");
-    let named = folder.run(&format!("{line} --append-cols text_features,text")).misused();
+    let message = folder
+        .run(&format!("{line} --append-cols text --texts t.txt"))
+        .misused();
+    assert!(
+        message.starts_with("columns are carried along from a table"),
+        "{message}"
+    );
+    let named = folder
+        .run(&format!("{line} --append-cols text_features,text"))
+        .misused();
     assert!(named.contains("text_features"), "{named}");
     assert_eq!(folder.names("").len(), 3);
 }
