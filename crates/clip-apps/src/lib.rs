@@ -8,6 +8,7 @@
 //! - [`Compare`]: two models on the same queries, as an app; [`compare()`] is its heart, [`compare_page`] its page.
 //! - [`Predictor`]: any number of rows through an [`Embedder`](clip_core::Embedder) into a
 //!   [`FeatureSink`](clip_core::FeatureSink).
+//! - [`equal_groups`], [`near_groups`]: pictures that are there twice.
 //! - [`retrieval_page`]: an evaluation to look at, with pictures.
 //!
 //! Any engine drives them: whatever implements [`Embedder`](clip_core::Embedder).
@@ -15,6 +16,7 @@
 mod classify;
 mod compare;
 mod concepts;
+mod duplicates;
 mod evaluate;
 mod language;
 mod page;
@@ -33,6 +35,7 @@ pub use compare::{
     Contender, FoundBy, Judged, SideFigures, Winner, compare, compare_page,
 };
 pub use concepts::ConceptQueries;
+pub use duplicates::{Duplicates, equal_groups, near_groups};
 pub use evaluate::{Direction, Evaluation, chance, evaluate};
 pub use language::Language;
 pub use page::{Gallery, PageOptions, retrieval_page};

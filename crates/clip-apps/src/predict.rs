@@ -38,6 +38,12 @@ impl<'a> Predictor<'a> {
         Ok(Self { embedder, batch })
     }
 
+    /// Rows are appended to the sink so many at a time, or so many again: where a run goes on at a multiple of this, its
+    /// batches are those of a run that was never ended.
+    pub fn window(batch: usize) -> usize {
+        batch.saturating_mul(WINDOW)
+    }
+
     /// Appends the features of all rows to `sink`, numbered from 0, and says how many rows there were. `progress`
     /// hears that number as it grows. The first bad row ends the run; to commit is the caller's.
     pub fn run(
@@ -58,7 +64,7 @@ impl<'a> Predictor<'a> {
             let full = if window.tokens.is_empty() {
                 self.batch
             } else {
-                self.batch.saturating_mul(WINDOW)
+                Self::window(self.batch)
             };
             if window.len() >= full {
                 first = self.flush(&mut window, first, sink)?;

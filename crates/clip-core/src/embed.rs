@@ -37,6 +37,22 @@ impl Embeddings {
         self
     }
 
+    /// The first `dims` dimensions of every row, as they are: what is left of a model trained to be cut (Matryoshka) is
+    /// brought back to unit length by [`normalised`](Self::normalised). An error if rows have fewer.
+    pub fn first_dims(mut self, dims: usize) -> Result<Self> {
+        if dims == 0 || dims > self.dim {
+            return Err(Error::invalid(format!(
+                "rows of {} dimensions have no first {dims}",
+                self.dim
+            )));
+        }
+        if dims < self.dim {
+            self.data = self.rows().flat_map(|row| &row[..dims]).copied().collect();
+            self.dim = dims;
+        }
+        Ok(self)
+    }
+
     /// How many rows.
     pub fn len(&self) -> usize {
         self.data.len().checked_div(self.dim).unwrap_or(0)

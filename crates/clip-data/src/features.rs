@@ -1,20 +1,27 @@
 //! Features into files and out of them.
 
+mod behind;
 mod columns;
 mod jsonl;
 mod npy;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod parts;
 mod progress;
 mod read;
 mod safetensors;
 mod tsv;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clip_core::{Error, FeatureSink, Modality, Result};
 
+use crate::pending::PendingFile;
+use crate::tensors::Number;
+
+pub use behind::write_behind;
+pub use parts::{Part, Parts};
 pub use read::read_features;
 pub use tsv::PythonNumber;
 
@@ -32,16 +39,27 @@ pub struct SinkOptions {
     /// How the features were made: the type used, the model's id, the transform. Kept by formats that have a place for
     /// it (safetensors, Parquet).
     pub metadata: BTreeMap<String, String>,
+    /// What the numbers are written as, by the formats that have types.
+    pub number: Number,
+    /// Where the unfinished file lies until it is whole, in the same file system; beside its place if not said.
+    pub unfinished: Option<PathBuf>,
     /// The format, named by its extension without the dot; by the file's own if not given.
     pub format: Option<String>,
+}
+
+impl SinkOptions {
+    /// Starts a file.
+    fn start(&self, path: &Path) -> Result<PendingFile> {
+        PendingFile::within(path, self.unfinished.as_deref())
+    }
 }
 
 /// Starts a feature file, in the format its extension names if `options` do not.
 ///
 /// | extension | holds | rows of text and image |
 /// |---|---|---|
-/// | `.safetensors` | `text_features` and/or `image_features`, f32 `[N, D]` | together or one after the other |
-/// | `.npy` | one f32 array `[N, D]` | one of the two |
+/// | `.safetensors` | `text_features` and/or `image_features`, `[N, D]` | together or one after the other |
+/// | `.npy` | one array `[N, D]` | one of the two |
 /// | `.jsonl` | an object a row | together, or one of the two |
 /// | `.tsv` | EasyNLP's format: D numbers between tabs a row, columns carried along behind them | one of the two |
 /// | `.parquet` | a list column for each (cargo feature `parquet`) | together, or one of the two |
@@ -55,7 +73,7 @@ pub struct SinkOptions {
 /// have no place for them: they go to `<path>.columns.jsonl`, an object a row, which appears just before the features do.
 ///
 /// # Errors
-/// The extension is none of these, or the file cannot be written.
+/// The extension is none of these, its format does not hold numbers of that type, or the file cannot be written.
 pub fn open_sink(path: impl AsRef<Path>, options: SinkOptions) -> Result<Box<dyn FeatureSink>> {
     let path = path.as_ref();
     let own = || {
@@ -65,9 +83,14 @@ pub fn open_sink(path: impl AsRef<Path>, options: SinkOptions) -> Result<Box<dyn
     let extension = options.format.clone().or_else(own);
     match extension.as_deref() {
         Some("safetensors") => Ok(Box::new(safetensors::SafetensorsSink::create(path, options)?)),
-        Some("npy") => Ok(Box::new(npy::NpySink::create(path)?)),
-        Some("jsonl") => Ok(Box::new(jsonl::JsonlSink::create(path)?)),
-        Some("tsv") => Ok(Box::new(tsv::TsvSink::create(path)?)),
+        Some("npy") => Ok(Box::new(npy::NpySink::create(path, options)?)),
+        Some("jsonl" | "tsv") if options.number != Number::F32 => Err(Error::invalid(
+            "numbers written as text have no type: they are the shortest that read back as f32",
+        )
+        .file(path)
+        .remedy("write .safetensors, .npy or .parquet")),
+        Some("jsonl") => Ok(Box::new(jsonl::JsonlSink::create(path, &options)?)),
+        Some("tsv") => Ok(Box::new(tsv::TsvSink::create(path, &options)?)),
         #[cfg(feature = "parquet")]
         Some("parquet") => Ok(Box::new(parquet::ParquetSink::create(path, options)?)),
         #[cfg(not(feature = "parquet"))]

@@ -59,6 +59,12 @@ impl PendingFile {
     /// # Errors
     /// The folder is missing or not writable, or `path` is something else than a file.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        Self::within(path, None)
+    }
+
+    /// As [`create`](Self::create), with the unfinished bytes in the folder `within`, which must lie in the same file system: there they
+    /// are found and removed if the process is ended.
+    pub(crate) fn within(path: impl AsRef<Path>, within: Option<&Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         // A link stays a link: the file it leads to is replaced.
         let target = if path.is_symlink() {
@@ -91,8 +97,9 @@ impl PendingFile {
                     .remedy("create the folder first"),
             );
         }
+        let unfinished = within.unwrap_or(&folder);
         loop {
-            let beside = folder.join(format!(".{}.{}.partial", name.to_string_lossy(), unique()));
+            let beside = unfinished.join(format!(".{}.{}.partial", name.to_string_lossy(), unique()));
             match OpenOptions::new().read(true).write(true).create_new(true).open(&beside) {
                 Ok(file) => {
                     under_way().insert(beside.clone());

@@ -17,6 +17,7 @@ use crate::pending::PendingFile;
 #[derive(Debug)]
 pub struct Rejects {
     path: PathBuf,
+    unfinished: Option<PathBuf>,
     file: Option<PendingFile>,
     seen: HashSet<(Id, u64)>,
     count: u64,
@@ -31,10 +32,19 @@ impl Rejects {
         name.push(".rejects.jsonl");
         Self {
             path: name.into(),
+            unfinished: None,
             file: None,
             seen: HashSet::new(),
             count: 0,
         }
+    }
+
+    /// Keeps the unfinished list in `folder`, in the same file system, where the next run finds and removes it if this one is
+    /// killed. It must be there until [`finish`](Self::finish).
+    #[must_use]
+    pub fn unfinished_in(mut self, folder: &Path) -> Self {
+        self.unfinished = Some(folder.to_owned());
+        self
     }
 
     /// Adds a refused row. A row that was added before (training meets it in each epoch) counts once.
@@ -64,7 +74,9 @@ impl Rejects {
         }
         let file = match &mut self.file {
             Some(file) => file,
-            None => self.file.insert(PendingFile::create(&self.path)?),
+            None => self
+                .file
+                .insert(PendingFile::within(&self.path, self.unfinished.as_deref())?),
         };
         writeln!(file, "{line}").map_err(|error| file.error(error))?;
         self.count += 1;

@@ -6,6 +6,7 @@ mod quotes;
 mod row;
 mod rows;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +48,8 @@ pub struct Table {
     columns: Columns,
     roles: Roles,
     labels: Mutex<HashMap<String, Arc<[Option<Id>]>>>,
+    /// Whether an empty cell is a part that the row does not have.
+    partial: bool,
 }
 
 #[derive(Debug)]
@@ -121,9 +124,18 @@ impl Table {
             columns,
             roles,
             labels: Mutex::default(),
+            partial: false,
         };
         table.check_columns()?;
         Ok(table)
+    }
+
+    /// Lets rows lack a part: an empty cell (in JSONL `null`, or no such key) gives a pair without a text, or without a
+    /// picture, and is no error.
+    #[must_use]
+    pub fn partial(mut self) -> Self {
+        self.partial = true;
+        self
     }
 
     /// The names of the columns, in order. In JSONL, those of the first row.
@@ -152,6 +164,26 @@ impl Table {
             }
             Kind::Json(file) => Row::json(self.origin(index), &file.read(index)?),
             Kind::Folder(folder) => folder.row(index, &self.columns, self.roles),
+        }
+    }
+
+    /// The bytes of row `index` as the file has them, line end included (the last row may lack one); `None` for the header.
+    /// Nothing where there is no header.
+    ///
+    /// # Errors
+    /// There is no such row, it is too long, or this is a folder of pictures.
+    pub fn bytes(&self, index: Option<usize>) -> Result<Vec<u8>> {
+        let (file, header) = match &self.kind {
+            Kind::Tsv { file, header } | Kind::Csv { file, header } => (file, *header),
+            Kind::Json(file) => (file, 0),
+            Kind::Folder(_) => {
+                return Err(Error::invalid("a folder of pictures has no rows of bytes").file(&*self.path));
+            }
+        };
+        match index {
+            Some(index) => file.raw(index + header),
+            None if header > 0 => file.raw(0),
+            None => Ok(Vec::new()),
         }
     }
 
@@ -227,7 +259,10 @@ impl Table {
 
     fn texts(&self, row: &Row) -> Result<Vec<Arc<str>>> {
         let column = &self.columns.text;
-        let texts = row.texts(column)?;
+        let texts = self.parts(row, column)?;
+        if self.partial && texts.is_empty() {
+            return Ok(Vec::new());
+        }
         if texts.iter().all(|text| text.trim().is_empty()) {
             return Err(row.place(Error::invalid("the text is empty"), column));
         }
@@ -235,6 +270,19 @@ impl Table {
             return Err(row.place(Error::invalid("one of the texts is empty"), column));
         }
         Ok(texts.into_iter().map(Arc::from).collect())
+    }
+
+    /// The texts of a cell; where rows may lack a part, those that are not empty.
+    fn parts<'a>(&self, row: &'a Row, column: &str) -> Result<Vec<Cow<'a, str>>> {
+        if !self.partial {
+            return row.texts(column);
+        }
+        if !row.has(column) {
+            return Ok(Vec::new());
+        }
+        let mut texts = row.texts(column)?;
+        texts.retain(|text| !text.trim().is_empty());
+        Ok(texts)
     }
 
     fn images(&self, row: &Row, index: usize) -> Result<Vec<EncodedImage>> {
@@ -246,8 +294,8 @@ impl Table {
                 .collect());
         }
         let column = &self.columns.image;
-        let cells = row.texts(column)?;
-        if cells.is_empty() {
+        let cells = self.parts(row, column)?;
+        if cells.is_empty() && !self.partial {
             return Err(row.place(Error::invalid("the image cell is empty"), column));
         }
         let images = cells

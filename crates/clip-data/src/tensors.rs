@@ -5,8 +5,9 @@ mod header;
 mod read;
 mod write;
 
+pub use elements::Number;
 pub(crate) use elements::{Float, refuse_non_finite};
 pub(crate) use header::{Entry, file_start};
 pub use read::TensorFile;
 pub use write::TensorWriter;
-pub(crate) use write::write_floats;
+pub(crate) use write::write_numbers;

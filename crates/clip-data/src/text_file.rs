@@ -69,6 +69,22 @@ impl TextFile {
         })
     }
 
+    /// How many texts follow, lines that are no texts included: reads to the end.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn count_rest(mut self) -> Result<u64> {
+        let mut rows = 0;
+        loop {
+            match self.line() {
+                Ok(None) => return Ok(rows),
+                // A line that is too long counts.
+                Err(error) if error.kind() != clip_core::Kind::Invalid => return Err(error.file(&self.path)),
+                _ => rows += 1,
+            }
+        }
+    }
+
     /// The next line without its end, or `None` behind the last.
     fn line(&mut self) -> Result<Option<Vec<u8>>> {
         let mut line = Vec::new();

@@ -19,9 +19,14 @@ pub fn thumbnail(image: &Image, shortest: usize) -> Result<Vec<u8>> {
     let Raster::Rgb(samples) = small.raster() else {
         return Err(Error::internal("a reduced picture is not RGB"));
     };
+    png_of(small.width(), small.height(), samples)
+}
+
+/// RGB samples as a PNG file.
+pub(crate) fn png_of(width: u32, height: u32, samples: &[u8]) -> Result<Vec<u8>> {
     let failed = |error: png::EncodingError| Error::internal(format!("cannot write a PNG: {error}"));
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, small.width(), small.height());
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);
     let mut writer = encoder.write_header().map_err(failed)?;
     writer.write_image_data(samples).map_err(failed)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clip_core::{Embedder, Embeddings, ImageTransform, ModelInfo, PixelBatch, Result, TokenBatch, Tokenizer};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::{Compute, DualEncoder, ImageInput, Pass, TextInput, Tokens, door, unit_rows};
 
@@ -26,6 +26,7 @@ pub struct Pipeline {
     info: ModelInfo,
     device: Device,
     pass: Pass,
+    unit: bool,
 }
 
 impl Pipeline {
@@ -38,7 +39,16 @@ impl Pipeline {
             info,
             device,
             pass: Pass { compute, ..Pass::INFER },
+            unit: true,
         }
+    }
+
+    /// Gives features as the projections make them, of any length, instead of the unit rows that the contract of
+    /// [`Embedder`] names: for a caller who asked for them, and not for ranking.
+    #[must_use]
+    pub fn unnormalised(mut self) -> Self {
+        self.unit = false;
+        self
     }
 
     /// The model.
@@ -65,10 +75,11 @@ impl Pipeline {
 
     fn embeddings(&self, raw: &Tensor) -> Result<Embeddings> {
         let values = door(|| {
-            let unit = unit_rows(raw).to_device(Device::Cpu).contiguous();
-            let mut values = vec![0f32; unit.numel()];
+            let rows = if self.unit { unit_rows(raw) } else { raw.shallow_clone() };
+            let rows = rows.to_kind(Kind::Float).to_device(Device::Cpu).contiguous();
+            let mut values = vec![0f32; rows.numel()];
             let length = values.len();
-            unit.copy_data(&mut values, length);
+            rows.copy_data(&mut values, length);
             values
         })?;
         Embeddings::new(values, self.info.dim)

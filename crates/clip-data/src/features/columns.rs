@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clip_core::{Error, Result};
 use serde_json::Value;
 
+use super::SinkOptions;
 use super::progress::objects;
 use crate::pending::PendingFile;
 
@@ -19,17 +20,19 @@ pub(super) const ENDING: &str = ".columns.jsonl";
 #[derive(Debug)]
 pub(super) struct ColumnsBeside {
     path: PathBuf,
+    unfinished: Option<PathBuf>,
     file: Option<PendingFile>,
     lines: u64,
 }
 
 impl ColumnsBeside {
     /// A file beside `output`.
-    pub(super) fn new(output: &Path) -> Self {
+    pub(super) fn new(output: &Path, options: &SinkOptions) -> Self {
         let mut name: OsString = output.into();
         name.push(ENDING);
         Self {
             path: name.into(),
+            unfinished: options.unfinished.clone(),
             file: None,
             lines: 0,
         }
@@ -43,7 +46,9 @@ impl ColumnsBeside {
         }
         let file = match &mut self.file {
             Some(file) => file,
-            None => self.file.insert(PendingFile::create(&self.path)?),
+            None => self
+                .file
+                .insert(PendingFile::within(&self.path, self.unfinished.as_deref())?),
         };
         let columns = objects(columns, rows)?;
         let gap = (self.lines..first).try_for_each(|_| writeln!(file, "{{}}"));

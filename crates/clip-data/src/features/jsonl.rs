@@ -6,8 +6,8 @@ use std::path::Path;
 use clip_core::{Error, FeatureRows, FeatureSink, Result};
 use serde_json::{Map, Value};
 
-use super::feature_name;
 use super::progress::{Lines, is_nothing, something};
+use super::{SinkOptions, feature_name};
 use crate::pending::PendingFile;
 
 #[derive(Debug)]
@@ -17,9 +17,9 @@ pub(super) struct JsonlSink {
 }
 
 impl JsonlSink {
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    pub(super) fn create(path: &Path, options: &SinkOptions) -> Result<Self> {
         Ok(Self {
-            file: PendingFile::create(path)?,
+            file: options.start(path)?,
             lines: Lines::default(),
         })
     }

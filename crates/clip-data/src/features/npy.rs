@@ -1,4 +1,4 @@
-//! Features as one NumPy array, f32 `[N, D]` (the format's version 1.0).
+//! Features as one NumPy array `[N, D]` (the format's version 1.0).
 
 use std::io::{Seek, SeekFrom, Write};
 use std::mem;
@@ -6,10 +6,11 @@ use std::path::Path;
 
 use clip_core::{Error, FeatureRows, FeatureSink, Result};
 
+use super::SinkOptions;
 use super::columns::ColumnsBeside;
 use super::progress::{Lines, something};
 use crate::pending::PendingFile;
-use crate::tensors::write_floats;
+use crate::tensors::{Number, write_numbers};
 
 /// How an array file begins.
 pub(super) const MAGIC: &[u8; 6] = b"\x93NUMPY";
@@ -23,17 +24,19 @@ pub(super) struct NpySink {
     lines: Lines,
     rows: u64,
     columns: ColumnsBeside,
+    number: Number,
 }
 
 impl NpySink {
-    pub(super) fn create(path: &Path) -> Result<Self> {
-        let mut file = PendingFile::create(path)?;
+    pub(super) fn create(path: &Path, options: SinkOptions) -> Result<Self> {
+        let mut file = options.start(path)?;
         file.write_all(&[b' '; HEADER]).map_err(|error| file.error(error))?;
         Ok(Self {
             file,
             lines: Lines::default(),
             rows: 0,
-            columns: ColumnsBeside::new(path),
+            columns: ColumnsBeside::new(path, &options),
+            number: options.number,
         })
     }
 
@@ -43,13 +46,17 @@ impl NpySink {
         }
         let (first, columns) = (rows.first, mem::take(&mut rows.columns));
         let checked = self.lines.take(rows)?;
+        let number = self.number;
+        for (_, features) in &checked.features {
+            number.refuse_too_large(features.data(), features.dim(), first)?;
+        }
         self.columns.take(first, columns, checked.len)?;
         for (_, features) in &checked.features {
             let zeros = vec![0.0; self.lines.modalities().first().map_or(0, |(_, dim)| *dim)];
             let file = &mut self.file;
-            let written = (0..checked.gap).try_for_each(|_| write_floats(file, &zeros));
+            let written = (0..checked.gap).try_for_each(|_| write_numbers(file, &zeros, number));
             written
-                .and_then(|()| write_floats(file, features.data()))
+                .and_then(|()| write_numbers(file, features.data(), number))
                 .map_err(|error| file.error(error))?;
         }
         self.rows += checked.gap + checked.len as u64;
@@ -61,7 +68,8 @@ impl NpySink {
         something(modalities.len())?;
         let dim = modalities.first().map_or(0, |(_, dim)| *dim);
         let shape = format!(
-            "{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {dim}), }}",
+            "{{'descr': '<f{}', 'fortran_order': False, 'shape': ({}, {dim}), }}",
+            self.number.size(),
             self.rows
         );
         let mut header = MAGIC.to_vec();

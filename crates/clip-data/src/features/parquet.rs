@@ -6,18 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::basic::{LogicalType, Repetition, Type as Physical};
-use ::parquet::data_type::{ByteArray, ByteArrayType, FloatType};
+use ::parquet::data_type::{ByteArray, ByteArrayType, FixedLenByteArray, FixedLenByteArrayType, FloatType};
 use ::parquet::errors::{ParquetError, Result as ParquetResult};
 use ::parquet::file::metadata::KeyValue;
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::types::{Type, TypePtr};
 use clip_core::{Error, FeatureRows, FeatureSink, Result};
+use half::f16;
 use serde_json::{Map, Value};
 
 use super::progress::{Lines, is_nothing, something};
 use super::{SinkOptions, feature_name};
 use crate::pending::PendingFile;
+use crate::tensors::Number;
 
 /// Rows of one row group: as many are held in memory at most, and those of one [`FeatureRows`].
 const GROUP: usize = 4096;
@@ -45,7 +47,7 @@ impl ParquetSink {
     pub(super) fn create(path: &Path, options: SinkOptions) -> Result<Self> {
         Ok(Self {
             path: path.to_owned(),
-            file: Some(PendingFile::create(path)?),
+            file: Some(options.start(path)?),
             writer: None,
             options,
             lines: Lines::default(),
@@ -55,7 +57,13 @@ impl ParquetSink {
     }
 
     fn take(&mut self, rows: FeatureRows) -> Result<()> {
+        let first = rows.first;
         let checked = self.lines.take(rows)?;
+        for (_, features) in &checked.features {
+            self.options
+                .number
+                .refuse_too_large(features.data(), features.dim(), first)?;
+        }
         for _ in 0..checked.gap {
             self.hold(Held::default())?;
         }
@@ -128,9 +136,17 @@ impl ParquetSink {
                 }
             }
             if let Some(mut column) = group.next_column()? {
-                column
-                    .typed::<FloatType>()
-                    .write_batch(&values, Some(&definitions), Some(&repetitions))?;
+                let levels = (Some(definitions.as_slice()), Some(repetitions.as_slice()));
+                match self.options.number {
+                    Number::F32 => column.typed::<FloatType>().write_batch(&values, levels.0, levels.1)?,
+                    Number::F16 => {
+                        let bytes = |&value: &f32| ByteArray::from(f16::from_f32(value).to_le_bytes().to_vec()).into();
+                        let values: Vec<FixedLenByteArray> = values.iter().map(bytes).collect();
+                        column
+                            .typed::<FixedLenByteArrayType>()
+                            .write_batch(&values, levels.0, levels.1)?
+                    }
+                };
                 column.close()?;
             }
         }
@@ -153,9 +169,13 @@ impl ParquetSink {
     fn schema(&self) -> ParquetResult<TypePtr> {
         let mut fields = Vec::new();
         for (modality, _) in self.lines.modalities() {
-            let element = Type::primitive_type_builder("element", Physical::FLOAT)
-                .with_repetition(Repetition::REQUIRED)
-                .build()?;
+            let element = match self.options.number {
+                Number::F32 => Type::primitive_type_builder("element", Physical::FLOAT),
+                Number::F16 => Type::primitive_type_builder("element", Physical::FIXED_LEN_BYTE_ARRAY)
+                    .with_length(2)
+                    .with_logical_type(Some(LogicalType::Float16)),
+            };
+            let element = element.with_repetition(Repetition::REQUIRED).build()?;
             let list = Type::group_type_builder("list")
                 .with_repetition(Repetition::REPEATED)
                 .with_fields(vec![Arc::new(element)])

@@ -10,7 +10,7 @@ use super::columns::ColumnsBeside;
 use super::progress::{Progress, something};
 use super::{SinkOptions, feature_name};
 use crate::pending::{PendingFile, folder_of};
-use crate::tensors::{Entry, file_start, write_floats};
+use crate::tensors::{Entry, file_start, write_numbers};
 
 /// How many rows there are is known at the end, and so is the header: its place is kept free at the start. The modality
 /// that comes first goes straight behind it, the other to a nameless file, to be copied behind the first at the end.
@@ -33,20 +33,21 @@ struct Part {
 
 impl SafetensorsSink {
     pub(super) fn create(path: &Path, options: SinkOptions) -> Result<Self> {
-        let mut file = PendingFile::create(path)?;
+        let mut file = options.start(path)?;
         let most = |modality| Entry {
             name: feature_name(modality),
+            number: options.number,
             shape: vec![u64::MAX; 2],
             bytes: [u64::MAX; 2],
         };
         let header = file_start(&[most(Modality::Text), most(Modality::Image)], &options.metadata, 0).len();
         file.write_all(&vec![b' '; header]).map_err(|error| file.error(error))?;
         Ok(Self {
+            columns: ColumnsBeside::new(path, &options),
             file,
             options,
             header,
             parts: Vec::new(),
-            columns: ColumnsBeside::new(path),
         })
     }
 
@@ -69,10 +70,12 @@ impl SafetensorsSink {
         };
         let part = &mut self.parts[at];
         let gap = part.progress.take(modality, first, features)?;
+        let number = self.options.number;
+        number.refuse_too_large(features.data(), features.dim(), first)?;
         let zeros = vec![0.0; part.progress.dim];
         let mut write = |values: &[f32]| match &mut part.aside {
-            Some(aside) => write_floats(aside, values),
-            None => write_floats(&mut self.file, values),
+            Some(aside) => write_numbers(aside, values, number),
+            None => write_numbers(&mut self.file, values, number),
         };
         let written = (0..gap)
             .try_for_each(|_| write(&zeros))
@@ -88,12 +91,13 @@ impl SafetensorsSink {
     fn finish(mut self) -> Result<()> {
         something(self.parts.len())?;
         let mut entries = Vec::new();
-        let mut end = 0;
+        let (mut end, number) = (0, self.options.number);
         for part in &mut self.parts {
             let Progress { rows, dim } = part.progress;
-            let bytes = [end, end + rows * dim as u64 * 4];
+            let bytes = [end, end + rows * (dim * number.size()) as u64];
             entries.push(Entry {
                 name: feature_name(part.modality),
+                number,
                 shape: vec![rows, dim as u64],
                 bytes,
             });

@@ -7,6 +7,7 @@ use std::path::Path;
 use clip_core::{Error, FeatureRows, FeatureSink, Result};
 use serde_json::{Map, Value};
 
+use super::SinkOptions;
 use super::progress::{Lines, something};
 use crate::pending::PendingFile;
 
@@ -17,9 +18,9 @@ pub(super) struct TsvSink {
 }
 
 impl TsvSink {
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    pub(super) fn create(path: &Path, options: &SinkOptions) -> Result<Self> {
         Ok(Self {
-            file: PendingFile::create(path)?,
+            file: options.start(path)?,
             lines: Lines::default(),
         })
     }

@@ -124,6 +124,14 @@ impl Row {
         }
     }
 
+    /// Whether the row may have this column: in JSONL, whether it has the key.
+    pub(super) fn has(&self, column: &str) -> bool {
+        match &self.cells {
+            Cells::Object(object) => object.contains_key(column),
+            Cells::Tsv { .. } | Cells::Csv { .. } => true,
+        }
+    }
+
     /// A cell as text. In JSONL, numbers are written out and `null` is empty.
     ///
     /// # Errors

@@ -67,6 +67,18 @@ impl RowFile {
 
     /// The bytes of a row (from 0), without its line end. An error names file and row.
     pub(crate) fn read(&self, row: usize) -> Result<Vec<u8>> {
+        let mut bytes = self.raw(row)?;
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+            if bytes.last() == Some(&b'\r') {
+                bytes.pop();
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes of a row with the line end it has in the file, which the last may lack.
+    pub(crate) fn raw(&self, row: usize) -> Result<Vec<u8>> {
         let place = |error: Error| error.file(&self.path).row(row as u64 + 1);
         let Some(&[start, end]) = self.bounds.get(row..).and_then(|rest| rest.get(..2)) else {
             return Err(place(Error::not_found(format!("there are only {} rows", self.rows()))));
@@ -87,12 +99,6 @@ impl RowFile {
                 _ => Error::io("read", &self.path, error),
             })
         })?;
-        if bytes.last() == Some(&b'\n') {
-            bytes.pop();
-            if bytes.last() == Some(&b'\r') {
-                bytes.pop();
-            }
-        }
         Ok(bytes)
     }
 }

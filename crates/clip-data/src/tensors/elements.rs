@@ -39,6 +39,45 @@ impl Float {
     }
 }
 
+/// What features are written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Number {
+    /// Four bytes a number.
+    #[default]
+    F32,
+    /// Two bytes a number, of about three digits, up to 65504.
+    F16,
+}
+
+impl Number {
+    /// Bytes of one number.
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    /// What a safetensors file calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+        }
+    }
+
+    /// Refuses values that only f32 holds; `first` and `width` as for [`refuse_non_finite`].
+    pub(crate) fn refuse_too_large(self, values: &[f32], width: usize, first: u64) -> Result<()> {
+        let too_large = |&value: &f32| self == Self::F16 && !f16::from_f32(value).is_finite();
+        match values.iter().position(too_large) {
+            None => Ok(()),
+            Some(at) => Err(Error::invalid(format!("it holds {}, too much for f16", values[at]))
+                .row(first + (at / width.max(1)) as u64 + 1)
+                .remedy("write f32")),
+        }
+    }
+}
+
 /// A whole-number type of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whole {

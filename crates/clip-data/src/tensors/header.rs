@@ -8,29 +8,37 @@ use ::safetensors::tensor::Metadata;
 use clip_core::{Error, Result};
 use serde_json::{Map, Value, json};
 
+use super::elements::Number;
 use crate::positioned::read_exact_at;
 
 /// The longest header the format allows.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// An f32 array that a header describes.
+/// An array that a header describes.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry<'a> {
     pub(crate) name: &'a str,
+    pub(crate) number: Number,
     pub(crate) shape: Vec<u64>,
     /// First byte and the one behind the last, counted from the end of the header.
     pub(crate) bytes: [u64; 2],
 }
 
-/// The first bytes of a file of f32 arrays: padded with spaces to at least `length` bytes and a multiple of 8, so that
+/// The first bytes of a file of arrays: padded with spaces to at least `length` bytes and a multiple of 8, so that
 /// the arrays are aligned.
 pub(crate) fn file_start(entries: &[Entry<'_>], metadata: &BTreeMap<String, String>, length: usize) -> Vec<u8> {
     let mut header = Map::new();
     if !metadata.is_empty() {
         header.insert("__metadata__".into(), json!(metadata));
     }
-    for Entry { name, shape, bytes } in entries {
-        let value = json!({ "dtype": "F32", "shape": shape, "data_offsets": bytes });
+    for Entry {
+        name,
+        number,
+        shape,
+        bytes,
+    } in entries
+    {
+        let value = json!({ "dtype": number.name(), "shape": shape, "data_offsets": bytes });
         header.insert((*name).to_owned(), value);
     }
     let header = Value::from(header).to_string();

@@ -5,7 +5,9 @@ use std::io::Write;
 use std::path::Path;
 
 use clip_core::{Error, Result};
+use half::f16;
 
+use super::elements::Number;
 use super::header::{Entry, file_start};
 use crate::pending::PendingFile;
 
@@ -49,6 +51,7 @@ impl TensorWriter {
         let start = file_start(
             &[Entry {
                 name,
+                number: Number::F32,
                 shape,
                 bytes: [0, bytes],
             }],
@@ -69,7 +72,7 @@ impl TensorWriter {
             return Err(Error::internal(what).file(self.file.path()));
         };
         self.left = left;
-        write_floats(&mut self.file, values).map_err(|error| self.file.error(error))
+        write_numbers(&mut self.file, values, Number::F32).map_err(|error| self.file.error(error))
     }
 
     /// Makes the file appear.
@@ -86,14 +89,23 @@ impl TensorWriter {
     }
 }
 
-/// Writes f32 values, little-endian.
-pub(crate) fn write_floats(to: &mut impl Write, values: &[f32]) -> std::io::Result<()> {
+/// Writes values as numbers of a type, little-endian.
+pub(crate) fn write_numbers(to: &mut impl Write, values: &[f32], number: Number) -> std::io::Result<()> {
     let mut bytes = [0; 4096];
-    for values in values.chunks(bytes.len() / 4) {
-        for (place, value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
-            *place = value.to_le_bytes();
+    for values in values.chunks(bytes.len() / number.size()) {
+        match number {
+            Number::F32 => {
+                for (place, value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+                    *place = value.to_le_bytes();
+                }
+            }
+            Number::F16 => {
+                for (place, &value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+                    *place = f16::from_f32(value).to_le_bytes();
+                }
+            }
         }
-        to.write_all(&bytes[..4 * values.len()])?;
+        to.write_all(&bytes[..number.size() * values.len()])?;
     }
     Ok(())
 }

@@ -267,6 +267,11 @@ impl From<OnBadRow> for BadRows {
 }
 
 impl TableArgs {
+    /// What a table looks like: as the flag says, or by its extension.
+    pub(crate) fn format(&self, path: &Path) -> Result<Format> {
+        self.table_format.map_or_else(|| Format::of(path), Ok)
+    }
+
     /// What a table holds: texts, pictures or both.
     pub(crate) fn roles(&self, path: &std::path::Path) -> Outcome<Roles> {
         // Opened for texts or for pictures alone, a table that lacks the other column is fine.

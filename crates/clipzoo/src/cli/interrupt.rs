@@ -30,6 +30,11 @@ pub(super) fn ask(stop: Stop) {
     set(Answer::Ask(stop));
 }
 
+/// From now on Ctrl-C ends the process and tells to go on like this.
+pub(super) fn say(how: &'static str) {
+    set(Answer::End(how));
+}
+
 fn set(answer: Answer) {
     // An answer is whole whatever happened to another holder.
     *ANSWER.lock().unwrap_or_else(PoisonError::into_inner) = answer;

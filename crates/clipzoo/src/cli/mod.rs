@@ -11,6 +11,7 @@ mod compare_queries;
 mod completions;
 mod concepts;
 mod convert;
+mod dedup;
 mod easynlp;
 mod evaluate;
 mod evaluate_concepts;
@@ -18,6 +19,7 @@ mod evaluate_page;
 mod evaluate_report;
 mod evaluate_sides;
 mod failure;
+mod import;
 mod inputs;
 mod inspect;
 mod inspect_queue;
@@ -26,9 +28,12 @@ mod kept;
 mod models;
 mod pictures;
 mod predict;
+mod predict_run;
+mod predict_work;
 mod preprocess;
 mod progress;
 mod rows;
+mod split;
 mod tokenize;
 mod train;
 mod train_tables;
@@ -131,6 +136,9 @@ impl Cli {
             Command::Tokenize(args) => tokenize::run(self, args),
             Command::Preprocess(args) => preprocess::run(self, args),
             Command::Concepts(args) => concepts::run(args),
+            Command::Import(args) => import::run(args),
+            Command::Split(args) => split::run(args),
+            Command::Dedup(args) => dedup::run(self, args),
             Command::Inspect(args) => inspect::run(self, args),
             Command::Convert(args) => convert::run(self, args),
             Command::Average(args) => average::run(self, args),
@@ -175,6 +183,12 @@ enum Command {
     Preprocess(preprocess::Args),
     /// Propose a list of concept phrases from a table's titles
     Concepts(concepts::Args),
+    /// Rewrite a public data set as a table
+    Import(import::Args),
+    /// Split a table so that no product is on two sides
+    Split(split::Args),
+    /// Report pictures that a table holds twice
+    Dedup(dedup::Args),
     /// Say what is in a checkpoint
     Inspect(inspect::Args),
     /// Rewrite a checkpoint in another family's layout
@@ -200,8 +214,8 @@ impl Command {
             Self::Train(_) | Self::Easynlp(_) => true,
             Self::Evaluate(args) => args.runs_long(),
             Self::Predict(args) => args.runs_long(),
-            Self::Tokenize(_) | Self::Preprocess(_) | Self::Concepts(_) => false,
-            Self::Calibrate(_) | Self::Classify(_) | Self::Compare(_) => true,
+            Self::Tokenize(_) | Self::Preprocess(_) | Self::Concepts(_) | Self::Import(_) | Self::Split(_) => false,
+            Self::Calibrate(_) | Self::Dedup(_) | Self::Classify(_) | Self::Compare(_) => true,
             Self::Inspect(_) | Self::Convert(_) | Self::Average(_) | Self::Models(_) => false,
             Self::Completions(_) | Self::Man(_) => false,
         }

@@ -9,7 +9,7 @@ use clip_core::serde_json::Value;
 use clip_core::{
     EncodedImage, Error, FeatureRows, FeatureSink, Image, ImageDecoder, ImageTransform, PairTable, Result, Tokenizer,
 };
-use clip_data::{BadRows, Decoder, Ordered, Rejects, Roles, Table, TextFile, at_row, ordered};
+use clip_data::{BadRows, Decoder, Ordered, Rejects, Roles, Table, at_row, ordered};
 
 use super::args::TableArgs;
 
@@ -50,9 +50,12 @@ impl Preparer {
     }
 
     /// The texts of a file.
-    pub(crate) fn texts(&self, file: TextFile) -> Result<Ordered<PreparedRow>> {
+    pub(crate) fn texts<T>(&self, texts: T) -> Result<Ordered<PreparedRow>>
+    where
+        T: Iterator<Item = Result<String>> + Send + 'static,
+    {
         let own = self.clone();
-        ordered(file, self.workers, self.ahead(), move |text: Result<String>| {
+        ordered(texts, self.workers, self.ahead(), move |text: Result<String>| {
             Ok(PreparedRow {
                 tokens: Some(own.tokens(&text?)?),
                 ..Default::default()

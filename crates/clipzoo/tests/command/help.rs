@@ -2,7 +2,7 @@
 
 use super::support::Folder;
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 19] = [
     "train",
     "evaluate",
     "predict",
@@ -11,6 +11,9 @@ const COMMANDS: [&str; 16] = [
     "tokenize",
     "preprocess",
     "concepts",
+    "import",
+    "split",
+    "dedup",
     "inspect",
     "convert",
     "average",

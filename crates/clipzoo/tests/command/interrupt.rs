@@ -1,5 +1,6 @@
 //! Ctrl-C: whole files or none, and a word on how to go on.
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -37,20 +38,30 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn an_output_that_is_under_way_leaves_nothing() {
+fn an_output_that_is_under_way_leaves_whole_parts_or_nothing() {
     let folder = Folder::new();
     small_model(&folder, "model");
     folder.write("texts.txt", "red shoe 1\n".repeat(400_000));
     let before = folder.names("");
     for (name, number) in [("-INT", 2), ("-TERM", 15)] {
         let line = "predict --model model --texts texts.txt --device cpu --threads 1 --output features.npy";
-        let child = start(&folder, line, || folder.names("").len() > before.len());
-        assert!(folder.names("").iter().any(|name| name.ends_with(".partial")));
+        let parts = || match folder.path("features.npy.parts").is_dir() {
+            true => folder.names("features.npy.parts"),
+            false => Vec::new(),
+        };
+        let under_way = |name: &String| name.ends_with(".partial");
+        let child = start(&folder, line, || {
+            parts().iter().filter(|name| under_way(name)).count() > 1
+        });
         signal(&child, name);
         let output = child.wait_with_output().unwrap();
         // As a process that nobody taught to listen, so that a shell's loop ends too.
         assert_eq!(output.status.signal(), Some(number));
-        assert!(stderr(&output).contains("interrupted: "), "{}", stderr(&output));
+        let said = stderr(&output);
+        assert!(said.contains("interrupted: ") && said.contains("--resume"), "{said}");
+        // Nothing is hidden anywhere; what is finished is in its folder.
+        assert!(!parts().iter().any(under_way), "{:?}", parts());
+        fs::remove_dir_all(folder.path("features.npy.parts")).unwrap();
         assert_eq!(folder.names(""), before);
     }
 }

@@ -23,14 +23,14 @@ pub(super) fn run(cli: &Cli, _: &Flags, settings: &Settings) -> Outcome {
         return Err(Error::internal("`evaluate` is another command").into());
     };
     let (evaluation, seconds) = evaluate::measure(cli, &args)?;
-    let forth = Recalls::of(&evaluation.text_to_image);
+    let forth = Recalls::of(&evaluation.text_to_image.figures);
     forth.lines().iter().try_for_each(|line| print(line))?;
     // EasyNLP knows the one direction only; the other goes where its formats have nothing.
-    let back = Recalls::of(&evaluation.image_to_text).lines();
+    let back = Recalls::of(&evaluation.image_to_text.figures).lines();
     info(&format!("image to text: {}", back.join(" ")));
     info(&format!(
         "Inference time = {seconds:.2}s, [{:.4} ms / sample] ",
-        seconds * 1000.0 / evaluation.text_to_image.queries as f64
+        seconds * 1000.0 / evaluation.text_to_image.figures.queries as f64
     ));
     Ok(())
 }
