@@ -298,7 +298,8 @@ mod tests {
             for pooled in [Pooled::First, Pooled::Last, Pooled::At(&index)] {
                 let one = attention.forward_pooled(&x, visible, pooled, Pass::INFER);
                 let difference = (one - pooled.pick(&all)).abs().max().double_value(&[]);
-                assert!(difference < 1e-6, "{visible:?} {pooled:?} {difference}");
+                // Products of one row and of many are different kernels, which CPUs round differently by an f32's last digits.
+                assert!(difference < 5e-6, "{visible:?} {pooled:?} {difference}");
             }
         }
     }

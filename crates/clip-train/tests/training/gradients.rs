@@ -66,7 +66,8 @@ fn micro_batches_give_the_gradient_of_the_whole_batch() {
     assert_eq!(wanted.len(), 7);
     assert!(wanted.iter().any(|(name, _)| name == "logit_scale"));
     for micro_batch in [1, 4, 10, 11, 50] {
-        assert!((loss(&model, micro_batch) - whole).abs() < 1e-6);
+        // Of f32 sums in another order, on CPUs that round differently.
+        assert!((loss(&model, micro_batch) - whole).abs() <= 1e-5 * whole.abs());
         for ((name, wanted), (_, got)) in wanted.iter().zip(gradients(&model)) {
             let (off, most) = ((&got - wanted).abs().max(), wanted.abs().max());
             let (off, most) = (off.double_value(&[]), most.double_value(&[]));

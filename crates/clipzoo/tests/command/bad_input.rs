@@ -147,9 +147,8 @@ fn a_file_that_is_not_there() {
         message,
         "gone.tsv: cannot read: No such file or directory (os error 2); check the path"
     );
-    let message = folder
-        .run("predict --model gone --table gone.tsv --output f.npy")
-        .failed();
+    folder.write("t.txt", "red shoe\n");
+    let message = folder.run("predict --model gone --texts t.txt --output f.npy").failed();
     assert_eq!(
         message,
         "gone: cannot open the model: No such file or directory (os error 2); check the path"
@@ -244,17 +243,20 @@ fn limited(folder: &Folder, line: &str) -> Ended {
     Ended::of(line, output.unwrap())
 }
 
+/// A run of one part, which writes nothing but its output.
+const ONE_PART: &str = "predict --model model --texts t.txt --part-rows 5000";
+
 #[test]
 fn a_disk_that_is_full() {
     let folder = with_row(table(3..4).trim_end());
     folder.write("t.txt", "red shoe 0 0\n".repeat(2000));
     std::fs::create_dir_all(folder.path("out")).unwrap();
     for (command, output) in [
-        ("predict --model model --texts t.txt", "out/f.safetensors"),
-        ("predict --model model --texts t.txt", "out/f.npy"),
-        ("predict --model model --texts t.txt", "out/f.jsonl"),
-        ("predict --model model --texts t.txt", "out/f.tsv"),
-        ("predict --model model --texts t.txt", "out/f.parquet"),
+        (ONE_PART, "out/f.safetensors"),
+        (ONE_PART, "out/f.npy"),
+        (ONE_PART, "out/f.jsonl"),
+        (ONE_PART, "out/f.tsv"),
+        (ONE_PART, "out/f.parquet"),
         ("tokenize --model model --texts t.txt", "out/ids.jsonl"),
     ] {
         let line = format!("{command} --output {output}");
@@ -264,6 +266,13 @@ fn a_disk_that_is_full() {
         assert_eq!(message, wanted);
         assert_eq!(folder.names("out"), [""; 0], "{line}");
     }
+    // Of more parts, the one that did not fit is named; no output is there, and no half of a part.
+    let message = limited(&folder, "predict --model model --texts t.txt --output out/f.npy").failed();
+    assert!(
+        message.starts_with("out/f.npy.parts/texts-000000000000") && message.contains("cannot write: File too large"),
+        "{message}"
+    );
+    assert_eq!(folder.names("out"), [""; 0]);
 }
 
 #[test]

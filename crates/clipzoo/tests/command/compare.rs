@@ -94,7 +94,7 @@ fn what_is_right_comes_from_relevance_or_from_items() {
     folder.write("q.tsv", "red shoe\ti0\nblue bag\ti2\nred\ti9\n");
     folder.write(
         "r.jsonl",
-        "{\"query\": 0, \"items\": [\"p0\", 1, \"p2\"]}\n{\"query\": 1, \"items\": [6, 7, 8]}\n",
+        "{\"query\": 0, \"items\": [\"p0\", \"p1\", \"p2\"]}\n{\"query\": 1, \"items\": [\"p6\", \"p7\", \"p8\"]}\n",
     );
     let by_items = folder.run(&format!("{both} --queries q.tsv --item-column item"));
     assert!(

@@ -1,3 +1,5 @@
+//! Parts that outlive a killed run: kept whole, taken over once.
+
 use std::sync::{Arc, Mutex};
 
 use super::*;
