@@ -15,7 +15,7 @@ pub use page::{ComparePage, compare_page};
 
 use crate::evaluate::unit;
 use crate::relevance::Relevance;
-use crate::retrieval::RetrievalHit;
+use crate::retrieval::{RetrievalHit, check_gallery};
 
 /// Queries that one request may hold.
 const MAX_QUERIES: usize = 1024;
@@ -196,18 +196,7 @@ impl Compare {
     /// Ids or galleries differ in length, dimensions do not fit the models, or an id stands for two rows.
     pub fn new(workers: [EmbedWorker; 2], galleries: [Embeddings; 2], ids: Vec<String>) -> Result<Self> {
         for (worker, gallery) in workers.iter().zip(&galleries) {
-            if gallery.len() != ids.len() {
-                return Err(Error::invalid(format!(
-                    "{} ids for a gallery of {} rows",
-                    ids.len(),
-                    gallery.len()
-                )));
-            }
-            let dim = worker.info().dim;
-            if !gallery.is_empty() && gallery.dim() != dim {
-                let what = format!("a gallery of {} dimensions, a model of {dim}", gallery.dim());
-                return Err(Error::invalid(what).remedy("embed each gallery with its own model"));
-            }
+            check_gallery(worker, gallery, &ids)?;
         }
         let mut rows = HashMap::new();
         for (row, id) in ids.iter().enumerate() {

@@ -68,20 +68,7 @@ pub struct RetrievalHit {
 impl Retrieval {
     /// Over a gallery of unit rows and the id of each; an error if ids or dimensions do not fit.
     pub fn new(worker: EmbedWorker, gallery: Embeddings, ids: Vec<String>) -> Result<Self> {
-        if ids.len() != gallery.len() {
-            return Err(Error::invalid(format!(
-                "{} ids for a gallery of {} rows",
-                ids.len(),
-                gallery.len()
-            )));
-        }
-        let dim = worker.info().dim;
-        if !gallery.is_empty() && gallery.dim() != dim {
-            return Err(
-                Error::invalid(format!("a gallery of {} dimensions, a model of {dim}", gallery.dim()))
-                    .remedy("embed the gallery with this model"),
-            );
-        }
+        check_gallery(&worker, &gallery, &ids)?;
         Ok(Self {
             worker,
             gallery,
@@ -117,6 +104,23 @@ impl Retrieval {
             .map(|hits| hits.into_iter().map(hit).collect())
             .collect())
     }
+}
+
+/// An error if ids or dimensions do not fit.
+pub(crate) fn check_gallery(worker: &EmbedWorker, gallery: &Embeddings, ids: &[String]) -> Result<()> {
+    if ids.len() != gallery.len() {
+        return Err(Error::invalid(format!(
+            "{} ids for a gallery of {} rows",
+            ids.len(),
+            gallery.len()
+        )));
+    }
+    let dim = worker.info().dim;
+    if !gallery.is_empty() && gallery.dim() != dim {
+        let what = format!("a gallery of {} dimensions, a model of {dim}", gallery.dim());
+        return Err(Error::invalid(what).remedy("embed the gallery with this model"));
+    }
+    Ok(())
 }
 
 impl App for Retrieval {

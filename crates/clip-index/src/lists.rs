@@ -132,10 +132,10 @@ impl PositiveLists {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn lists(rows: &[&[usize]]) -> PositiveLists {
+    pub(crate) fn lists(rows: &[&[usize]]) -> PositiveLists {
         let mut lists = PositiveLists::default();
         rows.iter().for_each(|rows| lists.push(rows.iter().copied()).unwrap());
         lists

@@ -159,12 +159,7 @@ impl<'a> Lookup<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn lists(rows: &[&[usize]]) -> PositiveLists {
-        let mut lists = PositiveLists::default();
-        rows.iter().for_each(|rows| lists.push(rows.iter().copied()).unwrap());
-        lists
-    }
+    use crate::lists::tests::lists;
 
     #[test]
     fn rows_of_a_query() {

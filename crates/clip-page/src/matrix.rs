@@ -2,6 +2,7 @@
 
 use crate::cards::Tone;
 use crate::html::{Html, Part};
+use crate::table::scrolled;
 
 /// How many shades there are; page.css names each.
 const SHADES: usize = 8;
@@ -73,30 +74,19 @@ fn shade(share: f64) -> usize {
 
 impl Part for Matrix {
     fn render(&self, html: &mut Html) {
-        let region = [
-            ("class", "scroll"),
-            ("role", "region"),
-            ("tabindex", "0"),
-            ("aria-label", self.caption.as_str()),
-        ];
-        html.element("div", &region, |html| {
-            html.element("table", &[("class", "matrix")], |html| {
-                html.element("caption", &[], |caption| {
-                    caption.text_element("span", "", &self.caption)
+        scrolled(html, &[("class", "matrix")], &self.caption, |html| {
+            html.element("thead", &[], |html| {
+                html.element("tr", &[], |html| {
+                    html.element("th", &[("scope", "col"), ("dir", "auto")], |th| th.text(&self.corner));
+                    for column in &self.columns {
+                        html.element("th", &[("scope", "col")], |th| {
+                            th.text_element("span", "", column);
+                        });
+                    }
                 });
-                html.element("thead", &[], |html| {
-                    html.element("tr", &[], |html| {
-                        html.element("th", &[("scope", "col"), ("dir", "auto")], |th| th.text(&self.corner));
-                        for column in &self.columns {
-                            html.element("th", &[("scope", "col")], |th| {
-                                th.text_element("span", "", column);
-                            });
-                        }
-                    });
-                });
-                html.element("tbody", &[], |html| {
-                    self.rows.iter().for_each(|row| render_row(html, row))
-                });
+            });
+            html.element("tbody", &[], |html| {
+                self.rows.iter().for_each(|row| render_row(html, row))
             });
         });
     }

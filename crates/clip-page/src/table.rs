@@ -29,36 +29,46 @@ impl Table {
     }
 }
 
+/// A table under its caption, in a region that scrolls sideways where the screen is narrow; `inner` appends head and body.
+pub(crate) fn scrolled(
+    html: &mut Html,
+    attributes: &[(&'static str, &str)],
+    caption: &str,
+    inner: impl FnOnce(&mut Html),
+) {
+    // The region can be reached by keyboard, so that it can be scrolled without a mouse.
+    let region = [
+        ("class", "scroll"),
+        ("role", "region"),
+        ("tabindex", "0"),
+        ("aria-label", caption),
+    ];
+    html.element("div", &region, |html| {
+        html.element("table", attributes, |html| {
+            // The words keep their place when the table is scrolled.
+            html.element("caption", &[], |html| html.text_element("span", "", caption));
+            inner(html);
+        });
+    });
+}
+
 impl Part for Table {
     fn render(&self, html: &mut Html) {
-        // The region can be reached by keyboard, so that it can be scrolled without a mouse.
-        let region = [
-            ("class", "scroll"),
-            ("role", "region"),
-            ("tabindex", "0"),
-            ("aria-label", self.caption.as_str()),
-        ];
-        html.element("div", &region, |html| {
-            html.element("table", &[], |html| {
-                // The words keep their place when the table is scrolled.
-                html.element("caption", &[], |caption| {
-                    caption.text_element("span", "", &self.caption)
-                });
-                html.element("thead", &[], |html| {
-                    html.element("tr", &[], |html| {
-                        for column in &self.columns {
-                            html.element("th", &[("scope", "col"), ("dir", "auto")], |th| th.text(column));
-                        }
-                    });
-                });
-                html.element("tbody", &[], |html| {
-                    for (name, cells) in &self.rows {
-                        html.element("tr", &[], |html| {
-                            html.element("th", &[("scope", "row"), ("dir", "auto")], |th| th.text(name));
-                            cells.iter().for_each(|cell| html.text_element("td", "", cell));
-                        });
+        scrolled(html, &[], &self.caption, |html| {
+            html.element("thead", &[], |html| {
+                html.element("tr", &[], |html| {
+                    for column in &self.columns {
+                        html.element("th", &[("scope", "col"), ("dir", "auto")], |th| th.text(column));
                     }
                 });
+            });
+            html.element("tbody", &[], |html| {
+                for (name, cells) in &self.rows {
+                    html.element("tr", &[], |html| {
+                        html.element("th", &[("scope", "row"), ("dir", "auto")], |th| th.text(name));
+                        cells.iter().for_each(|cell| html.text_element("td", "", cell));
+                    });
+                }
             });
         });
     }

@@ -197,11 +197,8 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
 /// Embeds the labels.
 fn read_names(pipeline: &Pipeline, classes: Classes, templates: &Templates) -> Result<ZeroShot> {
     let sentences = classes.names().saturating_mul(templates.sentences().len()) as u64;
-    let (mut progress, mut before) = (Progress::start("label sentences", Some(sentences)), 0);
-    let zero_shot = ZeroShot::new(pipeline, classes, templates, &mut |done| {
-        progress.add(done - before);
-        before = done;
-    });
+    let mut progress = Progress::start("label sentences", Some(sentences));
+    let zero_shot = ZeroShot::new(pipeline, classes, templates, &mut |done| progress.reach(done));
     progress.finish();
     zero_shot
 }
@@ -218,11 +215,8 @@ fn classify(args: &Args, pipeline: &Pipeline, sink: &mut Classifying<'_>, reject
     let rows = sink.pictures.rows(&preparer, &args.table_args)?;
     let rows = policed(rows, &preparer, args.table_args.bad_rows.into(), &mut rejects, &refused);
     let total = Some(sink.pictures.len() as u64);
-    let (mut progress, mut before) = (Progress::start("pictures", total), 0);
-    Predictor::new(pipeline, args.batch_size)?.run(rows, sink, &mut |done| {
-        progress.add(done - before);
-        before = done;
-    })?;
+    let mut progress = Progress::start("pictures", total);
+    Predictor::new(pipeline, args.batch_size)?.run(rows, sink, &mut |done| progress.reach(done))?;
     progress.finish();
     let count = rejects.count();
     // Without either nothing can be refused, and a list of an earlier run is not ours.

@@ -13,10 +13,10 @@ use clip_data::{Decoder, PendingFile, Rejects, Roles, Table};
 use clip_index::Options;
 
 use super::Cli;
-use super::args::{Compute, Cut, Model, PageLanguage, TableArgs, check_batch_size, located, note, print};
+use super::args::{Compute, Cut, Model, PageLanguage, TableArgs, check_batch_size, located, print};
 use super::compare_queries::Queries;
 use super::failure::{Outcome, usage};
-use super::kept::{Kept, pick};
+use super::kept::{Kept, pick, tell_left_out};
 use super::pictures::of_row;
 use super::progress::Progress;
 use super::rows::{Preparer, Refused, policed};
@@ -134,13 +134,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         embed(cli, &args, models[0], &table, &queries, &mut rejects, &refused)?,
         embed(cli, &args, models[1], &table, &queries, &mut rejects, &refused)?,
     ];
-    let (count, listed) = (rejects.count(), rejects.finish()?);
-    if let Some(list) = listed {
-        note(&format!(
-            "{count} rows were refused and left out; they are listed in {}",
-            list.display()
-        ));
-    }
+    let count = tell_left_out(rejects)?;
     let rows: Vec<usize> = (0..table.rows()).filter(|&row| !refused.contains(row as u64)).collect();
     let galleries = [pick(a.gallery, &rows)?, pick(b.gallery, &rows)?];
     let relevance = right.map(|right| right.among(&rows)).transpose()?;
@@ -200,12 +194,9 @@ fn embed(
     };
     let rows = preparer.table(Arc::clone(table), Roles::Images, &args.table_args)?;
     let rows = policed(rows, &preparer, args.table_args.bad_rows.into(), rejects, refused);
-    let (mut kept, mut before) = (Kept::default(), 0);
+    let mut kept = Kept::default();
     let mut progress = Progress::start("pictures", Some(table.rows() as u64));
-    Predictor::new(&pipeline, args.batch_size)?.run(rows, &mut kept, &mut |done| {
-        progress.add(done - before);
-        before = done;
-    })?;
+    Predictor::new(&pipeline, args.batch_size)?.run(rows, &mut kept, &mut |done| progress.reach(done))?;
     progress.finish();
     Ok(Embedded {
         queries: texts,

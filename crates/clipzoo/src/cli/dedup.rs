@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clip_apps::{Duplicates, Predictor, equal_groups, near_groups};
 use clip_core::serde_json::{Map, Value, json};
-use clip_core::{Embedder, Embeddings, Error, FeatureRows, FeatureSink, ImageDecoder, PairTable, Result};
+use clip_core::{Embedder, Embeddings, Error, ImageDecoder, PairTable, Result};
 use clip_data::{BadRows, Decoder, PendingFile, Rejects, Roles, Table, at_row, ordered, pixel_fingerprint, thumbnail};
 use clip_index::Options;
 use clip_page::{Card, Cards, Exhibit, Facts, Page, Picture, Tone, Verdict};
@@ -15,6 +15,7 @@ use clip_page::{Card, Cards, Exhibit, Facts, Page, Picture, Tone, Verdict};
 use super::Cli;
 use super::args::{Compute, Model, TableArgs, check_batch_size, note, print};
 use super::failure::{Outcome, usage};
+use super::kept::{Kept, tell_left_out};
 use super::progress::Progress;
 use super::rows::{Preparer, Refused, policed};
 
@@ -86,13 +87,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     } else {
         write_lines(&args, &table, &found)?;
     }
-    let (refused, listed) = (rejects.count(), rejects.finish()?);
-    if let Some(list) = listed {
-        note(&format!(
-            "{refused} rows were refused and left out; {} lists them",
-            list.display()
-        ));
-    }
+    let refused = tell_left_out(rejects)?;
     report(&args, &found, refused)
 }
 
@@ -184,20 +179,6 @@ fn fingerprints(args: &Args, table: &Arc<Table>, rejects: &mut Rejects) -> Outco
     Ok(prints)
 }
 
-/// Keeps the features of pictures.
-#[derive(Default)]
-struct Kept(Embeddings);
-
-impl FeatureSink for Kept {
-    fn append(&mut self, rows: FeatureRows) -> Result<()> {
-        rows.images.map_or(Ok(()), |images| self.0.append(&images))
-    }
-
-    fn commit(self: Box<Self>) -> Result<()> {
-        Ok(())
-    }
-}
-
 /// The features of some rows' pictures, which were opened once already.
 fn embed(args: &Args, table: &Arc<Table>, pipeline: &clip_nn::Pipeline, rows: &[usize]) -> Outcome<Embeddings> {
     let preparer = Preparer {
@@ -210,13 +191,10 @@ fn embed(args: &Args, table: &Arc<Table>, pipeline: &clip_nn::Pipeline, rows: &[
     let prepared = preparer.table_rows(Arc::clone(table), rows.to_vec(), Roles::Images, &args.table_args)?;
     // A picture that is gone since is an error in any case.
     let prepared = policed(prepared, &preparer, BadRows::Stop, &mut rejects, &refused);
-    let (mut progress, mut before) = (Progress::start("features", Some(rows.len() as u64)), 0);
-    Predictor::new(pipeline, args.batch_size)?.run(prepared, &mut kept, &mut |done| {
-        progress.add(done - before);
-        before = done;
-    })?;
+    let mut progress = Progress::start("features", Some(rows.len() as u64));
+    Predictor::new(pipeline, args.batch_size)?.run(prepared, &mut kept, &mut |done| progress.reach(done))?;
     progress.finish();
-    Ok(kept.0)
+    Ok(kept.images)
 }
 
 /// A row as the report names it: its number, and the columns that say what it is.

@@ -9,7 +9,7 @@ use clip_index::{Cuts, Options};
 
 use super::Cli;
 use super::args::{Compute, Cut, TableArgs, check_batch_size, note, print};
-use super::evaluate_concepts::ConceptArgs;
+use super::evaluate_concepts::{Asked, ConceptArgs};
 use super::evaluate_page::{self, Shown};
 use super::evaluate_report::{report, tell_short};
 use super::evaluate_sides::Sides;
@@ -237,13 +237,14 @@ impl Args {
 }
 
 pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
-    args.check()?;
-    let threads = args.compute.set_threads()?;
-    let (sides, concepts) = Sides::open(cli, &args)?;
-    let rules = args.rules(&sides, Options::default().threads(threads))?;
-    let relevance = args.relevance(&sides)?;
+    let Ranked {
+        sides,
+        concepts,
+        rules,
+        relevance,
+        evaluation,
+    } = rank(cli, &args)?;
     let (texts, images) = (&sides.texts.features, &sides.images.features);
-    let evaluation = evaluate(texts, images, &relevance, &rules)?;
     let found = concepts
         .as_ref()
         .map(|asked| asked.evaluate(images, &rules))
@@ -269,14 +270,35 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     Ok(())
 }
 
-/// Evaluates the model that the flags name on their table; gives the figures and the seconds that embedding took.
-pub(super) fn measure(cli: &Cli, args: &Args) -> Outcome<(Evaluation, f64)> {
+/// The figures, and all that they were made of.
+struct Ranked {
+    sides: Sides,
+    concepts: Option<Asked>,
+    rules: Rules,
+    relevance: Relevance,
+    evaluation: Evaluation,
+}
+
+fn rank(cli: &Cli, args: &Args) -> Outcome<Ranked> {
     args.check()?;
-    let options = Options::default().threads(args.compute.set_threads()?);
-    let (sides, _) = Sides::open(cli, args)?;
-    let (rules, relevance) = (args.rules(&sides, options)?, args.relevance(&sides)?);
+    let threads = args.compute.set_threads()?;
+    let (sides, concepts) = Sides::open(cli, args)?;
+    let rules = args.rules(&sides, Options::default().threads(threads))?;
+    let relevance = args.relevance(&sides)?;
     let evaluation = evaluate(&sides.texts.features, &sides.images.features, &relevance, &rules)?;
-    Ok((evaluation, sides.seconds))
+    Ok(Ranked {
+        sides,
+        concepts,
+        rules,
+        relevance,
+        evaluation,
+    })
+}
+
+/// Evaluates as the flags say; gives the figures and the seconds that embedding took.
+pub(super) fn measure(cli: &Cli, args: &Args) -> Outcome<(Evaluation, f64)> {
+    let ranked = rank(cli, args)?;
+    Ok((ranked.evaluation, ranked.sides.seconds))
 }
 
 fn show(

@@ -14,7 +14,7 @@ use super::args::note;
 use super::evaluate::Args;
 use super::evaluate_concepts::Asked;
 use super::failure::{Outcome, usage};
-use super::kept::{Kept, pick};
+use super::kept::{Kept, pick, tell_left_out};
 use super::progress::Progress;
 use super::rows::{Preparer, Refused, policed};
 
@@ -193,23 +193,14 @@ fn through(
         workers: args.compute.workers(),
     };
     let (mut kept, mut rejects, refused) = (Kept::default(), Rejects::beside(table.path()), Refused::default());
-    let (mut progress, mut before) = (Progress::start("rows", Some(table.rows() as u64)), 0);
+    let mut progress = Progress::start("rows", Some(table.rows() as u64));
     let rows = preparer.table(Arc::clone(table), roles, &args.table_args)?;
     // A refused row can be neither query nor gallery, so it leaves.
     let policy: BadRows = args.table_args.bad_rows.into();
     let rows = policed(rows, &preparer, policy, &mut rejects, &refused);
-    Predictor::new(pipeline, args.batch_size)?.run(rows, &mut kept, &mut |done| {
-        progress.add(done - before);
-        before = done;
-    })?;
+    Predictor::new(pipeline, args.batch_size)?.run(rows, &mut kept, &mut |done| progress.reach(done))?;
     progress.finish();
-    let (count, listed) = (rejects.count(), rejects.finish()?);
-    if let Some(list) = listed {
-        note(&format!(
-            "{count} rows were refused and left out; they are listed in {}",
-            list.display()
-        ));
-    }
+    tell_left_out(rejects)?;
     let good = (0..table.rows()).filter(|&row| !refused.contains(row as u64)).collect();
     Ok((kept.texts, kept.images, good))
 }

@@ -1,6 +1,9 @@
 //! Features that stay in memory, for ranking.
 
 use clip_core::{Embeddings, FeatureRows, FeatureSink, Result};
+use clip_data::Rejects;
+
+use super::args::note;
 
 /// Keeps the features in memory.
 #[derive(Default)]
@@ -18,6 +21,18 @@ impl FeatureSink for Kept {
     fn commit(self: Box<Self>) -> Result<()> {
         Ok(())
     }
+}
+
+/// Ends a list of refused rows, and tells of it, where refused rows are left out; gives how many there were.
+pub(super) fn tell_left_out(rejects: Rejects) -> Result<u64> {
+    let count = rejects.count();
+    if let Some(list) = rejects.finish()? {
+        note(&format!(
+            "{count} rows were refused and left out; they are listed in {}",
+            list.display()
+        ));
+    }
+    Ok(count)
 }
 
 /// The given rows.

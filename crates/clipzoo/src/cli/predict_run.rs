@@ -137,11 +137,9 @@ impl<'a> Run<'a> {
             })
         });
         let mut sink = rows::Pass { sink, base };
-        let (mut progress, mut before) = (Progress::start(pass.name(), Some((to - from) as u64)), 0);
-        let done = Predictor::new(self.pipeline, self.args.batch_size)?.run(rows, &mut sink, &mut |done| {
-            progress.add(done - before);
-            before = done;
-        })?;
+        let mut progress = Progress::start(pass.name(), Some((to - from) as u64));
+        let done = Predictor::new(self.pipeline, self.args.batch_size)?
+            .run(rows, &mut sink, &mut |done| progress.reach(done))?;
         progress.finish();
         if done != (to - from) as u64 {
             let what = format!("{done} {} came where {} had been counted", pass.name(), to - from);

@@ -60,6 +60,11 @@ impl Progress {
         }
     }
 
+    /// `rows` are done in all, as those who count for themselves say.
+    pub(crate) fn reach(&mut self, rows: u64) {
+        self.add(rows.saturating_sub(self.done));
+    }
+
     /// Ends counting; the bar goes away.
     pub(crate) fn finish(self) {
         if let Some(bar) = self.bar {

@@ -10,14 +10,19 @@ pub(super) const TRAIN: &str = "--mode=train --tables=train.tsv,valid.tsv --inpu
      --first_sequence=text --second_sequence=image --app_name=clip --worker_gpu=0 --micro_batch_size=8 \
      --learning_rate=0.003 --epoch_num=2 --random_seed=7 --logging_steps=1 --sequence_length=8";
 
+/// The picture tower that both layouts can hold: heads of 64, QuickGELU.
+fn vision() -> Value {
+    json!({
+        "model_type": "clip_vision_model", "image_size": 16, "patch_size": 8, "hidden_size": 64,
+        "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 1, "hidden_act": "quick_gelu",
+    })
+}
+
 /// A small model in EasyNLP's layout `chinese_clip`.
 fn chinese(folder: &Folder, name: &str) {
     let config = json!({
         "embed_dim": 8,
-        "vision_config": {
-            "model_type": "clip_vision_model", "image_size": 16, "patch_size": 8, "hidden_size": 64,
-            "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 1, "hidden_act": "quick_gelu",
-        },
+        "vision_config": vision(),
         "text_config": {
             "model_type": "bert", "vocab_size": WORDS.len(), "hidden_size": 16, "intermediate_size": 32,
             "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 16, "pooling": "cls",
@@ -31,10 +36,7 @@ fn chinese(folder: &Folder, name: &str) {
 fn open_clip(folder: &Folder, name: &str) {
     let config = json!({
         "embed_dim": 8,
-        "vision_config": {
-            "model_type": "clip_vision_model", "image_size": 16, "patch_size": 8, "hidden_size": 64,
-            "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 1, "hidden_act": "quick_gelu",
-        },
+        "vision_config": vision(),
         "text_config": {
             "model_type": "clip_text_model", "vocab_size": 49408, "hidden_size": 8, "intermediate_size": 32,
             "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 77, "hidden_act": "quick_gelu",
