@@ -20,6 +20,9 @@ const QUERY: [&str; 3] = ["query", "query_id", "text_id"];
 /// What its right images are called, likewise.
 const ITEMS: [&str; 3] = ["items", "item_ids", "image_ids"];
 
+/// What to do about a line that is none, or a file without one.
+const REMEDY: &str = "write lines like {\"query\": 0, \"items\": [4, 7]}";
+
 /// What a relevance file names and is not evaluated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Unmet {
@@ -65,6 +68,9 @@ fn parse(mut lines: impl BufRead, texts: Side<'_>, images: Side<'_>) -> Result<(
             _ if line.trim_ascii().is_empty() => {}
             _ => found.add(&line, &sides).map_err(|error| error.row(row))?,
         }
+    }
+    if found.right.iter().all(Vec::is_empty) {
+        return Err(Error::invalid("no line names a query and a right image that are evaluated").remedy(REMEDY));
     }
     let mut lists = PositiveLists::default();
     for rows in found.right {
@@ -117,7 +123,6 @@ struct Line {
 
 impl Line {
     fn parse(line: &[u8]) -> Result<Self> {
-        const REMEDY: &str = "write lines like {\"query\": 0, \"items\": [4, 7]}";
         if line.len() as u64 == LINE_LIMIT {
             return Err(Error::invalid(format!("the line is longer than {LINE_LIMIT} bytes"))
                 .remedy("spread the items over several lines of the same query"));
@@ -319,6 +324,7 @@ mod tests {
                 "{\"query\":0,\"items\":[1],\"more\":2}",
                 "unknown key `more`; the keys are query, items and grades",
             ),
+            ("\n\n", "no line names a query and a right image that are evaluated"),
             ("{\"query\":0,\"items\":[1],\"grades\":[1,2]}", "2 grades for 1 items"),
             ("{\"query\":0,\"items\":[1],\"grades\":[-1]}", "-1 is no grade"),
             ("{\"query\":0,\"items\":[1],\"grades\":[1e99]}", "1e+99 is no grade"),

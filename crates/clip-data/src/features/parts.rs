@@ -463,10 +463,9 @@ impl Keeper {
 
 impl FeatureSink for Keeper {
     fn append(&mut self, rows: FeatureRows) -> Result<()> {
-        if let Some(part) = Part::of(&rows) {
-            self.keep(part, &rows)?;
-        }
-        self.sink.append(rows)
+        // The output first: what it refuses is in no part, which a resumed run would only give it again.
+        self.sink.append(rows.clone())?;
+        Part::of(&rows).map_or(Ok(()), |part| self.keep(part, &rows))
     }
 
     fn commit(self: Box<Self>) -> Result<()> {

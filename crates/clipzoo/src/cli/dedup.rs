@@ -8,14 +8,15 @@ use std::sync::Arc;
 use clip_apps::{Duplicates, Predictor, equal_groups, near_groups};
 use clip_core::serde_json::{Map, Value, json};
 use clip_core::{Embedder, Embeddings, Error, ImageDecoder, PairTable, Result};
-use clip_data::{BadRows, Decoder, PendingFile, Rejects, Roles, Table, at_row, ordered, pixel_fingerprint, thumbnail};
+use clip_data::{BadRows, Decoder, PendingFile, Rejects, Roles, Table, at_row, ordered, pixel_fingerprint};
 use clip_index::Options;
-use clip_page::{Card, Cards, Exhibit, Facts, Page, Picture, Tone, Verdict};
+use clip_page::{Card, Cards, Exhibit, Facts, Page, Tone, Verdict};
 
 use super::Cli;
 use super::args::{Compute, Model, TableArgs, check_batch_size, note, print};
 use super::failure::{Outcome, usage};
 use super::kept::{Kept, tell_left_out};
+use super::pictures;
 use super::progress::Progress;
 use super::rows::{Preparer, Refused, policed};
 
@@ -231,8 +232,6 @@ fn write_lines(args: &Args, table: &Table, found: &Found) -> Result<()> {
     output.commit()
 }
 
-/// Pixels on the shorter side of the page's pictures.
-const SHORTEST: usize = 112;
 /// Pictures of one group that a page shows.
 const SHOWN: usize = 12;
 
@@ -245,15 +244,8 @@ fn write_page(args: &Args, table: &Table, found: &Found) -> Result<()> {
         });
         cells.collect::<Vec<_>>().join(", ")
     };
-    let exhibit = |row: usize| -> Result<Exhibit> {
-        let pair = table.get(row)?;
-        let image = pair
-            .images
-            .first()
-            .ok_or_else(|| Error::invalid("the row has no picture"))?;
-        let small = thumbnail(&Decoder::default().decode(image)?, SHORTEST)?;
-        Ok(Exhibit::picture(Picture::new(small, words(row))?, words(row)))
-    };
+    let exhibit =
+        |row: usize| -> Result<Exhibit> { Ok(Exhibit::picture(pictures::of_row(table, row, words(row))?, words(row))) };
     let mut page = Page::new(
         format!("{}: pictures that are there twice", table.path().display()),
         "en",

@@ -77,7 +77,7 @@ fn ends() -> bool {
         Answer::Ask(stop) => {
             stop.ask();
             note("stopping behind this step, with a checkpoint; once more ends at once");
-            *answer = Answer::End("go on from the newest checkpoint with --resume");
+            *answer = Answer::End("the newest checkpoint is whole; resume the run to go on from it");
             false
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clip_format::Watch;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::args::note;
 
@@ -27,14 +27,14 @@ impl Progress {
     pub(crate) fn start(what: &'static str, total: Option<u64>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let template = if total.is_some() {
-                "{msg} {wide_bar} {pos}/{len} {per_sec}, {eta} left"
+                "{msg} {wide_bar} {pos}/{len} {rate}, {eta} left"
             } else {
-                "{msg} {spinner} {pos} {per_sec}"
+                "{msg} {spinner} {pos} {rate}"
             };
             let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
             // A template that does not parse would be a defect; the plain bar is good enough then.
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            bar.with_style(style).with_message(what)
+            bar.with_style(style.with_key("rate", rate)).with_message(what)
         });
         let now = Instant::now();
         Self {
@@ -71,6 +71,12 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// How fast it goes, with no more digits than mean something.
+fn rate(state: &ProgressState, line: &mut dyn std::fmt::Write) {
+    // Nobody is told if a terminal's line cannot be made.
+    write!(line, "{:.1}/s", state.per_sec()).ok();
 }
 
 /// Downloads: a bar a file on a terminal, plain lines elsewhere.

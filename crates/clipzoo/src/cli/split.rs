@@ -104,10 +104,10 @@ pub(crate) fn run(args: Args) -> Outcome {
         said.insert(side.name.to_owned(), object);
         if !args.json {
             note(&format!(
-                "{}: {} rows of {} products, {share:.2}%",
+                "{}: {} of {}, {share:.2}%",
                 side.path.display(),
-                side.rows,
-                side.items.len()
+                counted(side.rows, "row"),
+                counted(side.items.len() as u64, "product")
             ));
         }
     }
@@ -115,6 +115,12 @@ pub(crate) fn run(args: Args) -> Outcome {
         print(&Value::Object(said).to_string())?;
     }
     Ok(())
+}
+
+/// `1 row`, `2 rows`.
+fn counted(count: u64, one: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {one}{ending}")
 }
 
 /// What each row belongs to; a row that names nothing belongs to itself.
