@@ -86,15 +86,28 @@ std::optional<at::Tensor> optional(const at::Tensor* tensor) {
 #define FOR_EACH_PROCESSOR
 #endif
 
-// `round(x * inverse) + zero`, clamped to 0 to 255; what is no number becomes 0. libtorch's own operator does the same and
-// warns each user that it is deprecated.
+// `round(scaled) + zero`, clamped to 0 to 255; what is no number becomes 0. libtorch's own operator does the same and warns
+// each user that it is deprecated.
+inline std::uint8_t to_byte(float scaled, float zero) {
+  float value = scaled + (zero + 0.5f);
+  value = value > 0.0f ? value : 0.0f;
+  value = value < 255.0f ? value : 255.0f;
+  return static_cast<std::uint8_t>(static_cast<std::int32_t>(value));
+}
+
 FOR_EACH_PROCESSOR
 void to_bytes(const float* x, std::uint8_t* y, std::int64_t count, float inverse, float zero) {
   for (std::int64_t i = 0; i < count; ++i) {
-    float value = x[i] * inverse + (zero + 0.5f);
-    value = value > 0.0f ? value : 0.0f;
-    value = value < 255.0f ? value : 255.0f;
-    y[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(value));
+    y[i] = to_byte(x[i] * inverse, zero);
+  }
+}
+
+// The same of a row whose columns have factors of their own.
+FOR_EACH_PROCESSOR
+void row_to_bytes(
+    const float* x, const float* factors, std::uint8_t* y, std::int64_t count, float inverse, float zero) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    y[i] = to_byte(x[i] * factors[i] * inverse, zero);
   }
 }
 
@@ -231,17 +244,31 @@ int clip_torch_range(const at::Tensor* x, double* least, double* greatest) {
   });
 }
 
-// A contiguous f32 tensor to bytes: `round(x / scale) + zero`, clamped to 0 to 255.
-int clip_torch_quantise(const at::Tensor* x, double scale, int64_t zero, at::Tensor** result) {
+// A contiguous f32 tensor to bytes: `round(x / scale) + zero`, clamped to 0 to 255. Where there are factors, contiguous f32
+// and one a column, `x` is multiplied by them in the same pass.
+int clip_torch_quantise(
+    const at::Tensor* x, const at::Tensor* factors, double scale, int64_t zero, at::Tensor** result) {
   return caught([&] {
     constexpr std::int64_t a_threads_least = 1 << 15;
+    const float inverse = static_cast<float>(1.0 / scale);
+    const float middle = static_cast<float>(zero);
     c10::NoGradGuard no_grad;
     at::Tensor bytes = at::empty(x->sizes(), x->options().dtype(at::kByte));
     const float* from = x->const_data_ptr<float>();
     std::uint8_t* to = bytes.mutable_data_ptr<std::uint8_t>();
-    at::parallel_for(0, x->numel(), a_threads_least, [&](std::int64_t begin, std::int64_t end) {
-      to_bytes(from + begin, to + begin, end - begin, static_cast<float>(1.0 / scale), static_cast<float>(zero));
-    });
+    if (factors == nullptr) {
+      at::parallel_for(0, x->numel(), a_threads_least, [&](std::int64_t begin, std::int64_t end) {
+        to_bytes(from + begin, to + begin, end - begin, inverse, middle);
+      });
+    } else {
+      const std::int64_t columns = factors->numel();
+      const float* by = factors->const_data_ptr<float>();
+      at::parallel_for(0, x->numel() / columns, a_threads_least / columns + 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t row = begin; row < end; ++row) {
+          row_to_bytes(from + row * columns, by, to + row * columns, columns, inverse, middle);
+        }
+      });
+    }
     *result = new at::Tensor(std::move(bytes));
   });
 }

@@ -45,7 +45,13 @@ unsafe extern "C" {
 
     pub(crate) fn clip_torch_range(x: *const C_tensor, least: *mut f64, greatest: *mut f64) -> c_int;
 
-    pub(crate) fn clip_torch_quantise(x: *const C_tensor, scale: f64, zero: i64, result: *mut *mut C_tensor) -> c_int;
+    pub(crate) fn clip_torch_quantise(
+        x: *const C_tensor,
+        factors: *const C_tensor,
+        scale: f64,
+        zero: i64,
+        result: *mut *mut C_tensor,
+    ) -> c_int;
 
     pub(crate) fn clip_torch_pack_quantised(weight: *const C_tensor, result: *mut *mut C_tensor) -> c_int;
 

@@ -42,6 +42,23 @@ pub struct Bytes {
 impl Bytes {
     /// f32 numbers as bytes.
     pub fn of(x: &Tensor, affine: Affine) -> Result<Self> {
+        Self::made(x, None, affine)
+    }
+
+    /// f32 numbers `[.., columns]` times `factors` `[columns]` as bytes, in one pass.
+    pub fn of_scaled(x: &Tensor, factors: &Tensor, affine: Affine) -> Result<Self> {
+        let columns = x.size().last().copied().unwrap_or(0);
+        if factors.size() != [columns] || factors.kind() != Kind::Float || factors.device() != Device::Cpu {
+            return Err(TorchError::Refused(format!(
+                "{:?} factors {:?} for {columns} columns",
+                factors.kind(),
+                factors.size()
+            )));
+        }
+        Self::made(x, Some(&factors.contiguous()), affine)
+    }
+
+    fn made(x: &Tensor, factors: Option<&Tensor>, affine: Affine) -> Result<Self> {
         if x.kind() != Kind::Float || x.device() != Device::Cpu || x.numel() == 0 {
             return Err(TorchError::Refused(format!(
                 "bytes of {:?} on {:?}",
@@ -53,8 +70,10 @@ impl Bytes {
             return Err(TorchError::Refused(format!("bytes by {affine:?}")));
         }
         let x = x.detach().contiguous();
-        // SAFETY: a live handle, borrowed for the call.
-        let tensor = unsafe { made(|result| clip_torch_quantise(x.as_ptr(), affine.scale, affine.zero, result))? };
+        // SAFETY: live handles, borrowed for the call; the numbers are contiguous f32, and a factor is there a column.
+        let tensor = unsafe {
+            made(|result| clip_torch_quantise(x.as_ptr(), pointer(factors), affine.scale, affine.zero, result))?
+        };
         Ok(Self { tensor, affine })
     }
 
@@ -223,6 +242,12 @@ mod tests {
         let affine = Affine::over(least, greatest);
         let bytes = Bytes::of(&x, affine).unwrap();
         assert!(distance(&bytes.numbers(), &x) <= affine.scale * 0.51);
+        // With factors, as if they had been multiplied before.
+        let factors = drawn(&[20]).abs() + 0.1;
+        let (least, greatest) = range(&(&x * &factors)).unwrap();
+        let wide = Affine::over(least, greatest);
+        let scaled = Bytes::of_scaled(&x, &factors, wide).unwrap();
+        assert!(distance(&scaled.numbers(), &(&x * &factors)) <= wide.scale * 0.51);
         let zero = Bytes::of(&Tensor::zeros([1], (Kind::Float, Device::Cpu)), affine).unwrap();
         assert_eq!(zero.numbers().double_value(&[0]), 0.0);
         // All of one sign, and none at all.
@@ -284,6 +309,8 @@ mod tests {
                 .is_err()
         );
         assert!(Bytes::of(&drawn(&[2]).to_kind(Kind::Double), affine).is_err());
+        assert!(Bytes::of_scaled(&drawn(&[2, 3]), &drawn(&[2]), affine).is_err());
+        assert!(Bytes::of_scaled(&drawn(&[2, 3]), &drawn(&[3]).to_kind(Kind::Double), affine).is_err());
         assert!(Bytes::of(&drawn(&[2]), Affine { scale: 0.0, zero: 0 }).is_err());
         assert!(QuantisedMatrix::new(&drawn(&[4, 3]), Some(&drawn(&[3]))).is_err());
     }

@@ -61,18 +61,18 @@ impl LayerBytes {
     /// `factor` times an input as bytes.
     pub(crate) fn of(&self, x: &Tensor, factor: f64) -> clip_torch::Result<Bytes> {
         let x = x.to_kind(Kind::Float);
-        let x = match &self.smoothing {
-            Some([columns, _]) => x * columns,
-            None => x,
-        };
         let affine = match self.calibrated(factor) {
             Some(affine) => affine,
+            // What is not calibrated has no smoothing either.
             None => {
                 let (least, greatest) = range(&x)?;
                 Affine::over(least, greatest)
             }
         };
-        Bytes::of(&x, affine)
+        match &self.smoothing {
+            Some([columns, _]) => Bytes::of_scaled(&x, columns, affine),
+            None => Bytes::of(&x, affine),
+        }
     }
 
     /// What the weight's columns are multiplied by.
