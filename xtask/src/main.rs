@@ -56,7 +56,7 @@ enum Task {
     Demo,
     /// Compare the objectives of the feature queue with a tuned baseline, on artists and things that were not trained on.
     ///
-    /// What is done is kept in docs/results/ablation and not done again; the report goes to docs/results/ablation.md.
+    /// What is done is kept in docs/results/ablation and not done again; reports go to docs/results/ablation.
     /// Example: cargo xtask ablation --setting clean --only tuned mix --fold noto --seed 1
     Ablation(ablation::Options),
     /// Measure ours and the Python peers side by side: preprocessing, encoders, training, ranking.

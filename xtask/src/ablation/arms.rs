@@ -78,11 +78,17 @@ pub(super) struct Setting {
     pub(super) items: Items,
     /// Names of arms; `*` for all.
     pub(super) arms: Vec<String>,
+    /// Those of all arms that it leaves out.
+    #[serde(default)]
+    except: Vec<String>,
     #[serde(default = "all_folds")]
     pub(super) folds: Vec<String>,
-    /// Seeds 1 to this.
+    /// The first seed.
+    #[serde(default = "one")]
+    first_seed: u64,
+    /// So many seeds, from the first on.
     #[serde(default = "five")]
-    pub(super) seeds: u64,
+    seeds: u64,
     /// Candidates that this setting's baseline is chosen from; `*` for all.
     #[serde(default)]
     tuning: Vec<String>,
@@ -96,8 +102,19 @@ fn all_folds() -> Vec<String> {
     VENDORS.map(String::from).to_vec()
 }
 
+fn one() -> u64 {
+    1
+}
+
 fn five() -> u64 {
     5
+}
+
+impl Setting {
+    /// The seeds of its runs; of an arm with fewer, the first of them.
+    pub(super) fn seeds(&self) -> std::ops::Range<u64> {
+        self.first_seed..self.first_seed + self.seeds
+    }
 }
 
 /// Of labels and tags.
@@ -157,6 +174,7 @@ impl Plan {
         let plan: Self = toml::from_str(text)?;
         for setting in &plan.settings {
             plan.arms_of(setting)?;
+            setting.except.iter().try_for_each(|arm| plan.arm(arm).map(|_| ()))?;
             plan.candidates_of(plan.tuner(setting)?)?;
             ensure!(
                 setting.arms.iter().any(|arm| arm == "*" || arm == "tuned"),
@@ -193,7 +211,8 @@ impl Plan {
     /// The arms of a setting.
     pub(super) fn arms_of(&self, setting: &Setting) -> Result<Vec<&Arm>> {
         if setting.arms == ["*"] {
-            return Ok(self.arms.iter().collect());
+            let left_out = |arm: &&Arm| setting.except.contains(&arm.name);
+            return Ok(self.arms.iter().filter(|arm| !left_out(arm)).collect());
         }
         setting.arms.iter().map(|name| self.arm(name)).collect()
     }

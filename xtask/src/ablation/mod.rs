@@ -21,7 +21,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::demo;
@@ -34,6 +34,7 @@ use crate::workspace::{Workspace, remove, write_whole};
 use arms::{Language, Plan, Setting};
 use data::{Data, Fold, VENDORS};
 use records::Records;
+use report::Page;
 use runs::{Bench, Prepared};
 
 /// The image tower's weights in their folder.
@@ -60,7 +61,7 @@ pub(crate) struct Options {
     /// Show which runs there are and whether they are done; do nothing
     #[arg(long)]
     list: bool,
-    /// Write docs/results/ablation.md from what is done; run nothing
+    /// Write docs/results/ablation/SETTING.md from what is done; run nothing
     #[arg(long)]
     report: bool,
     /// Use this command instead of building target/release/clipzoo
@@ -193,7 +194,7 @@ fn cells<'a>(plan: &'a Plan, options: &Options) -> Result<Vec<Cell<'a>>> {
         };
         let folds: Vec<Fold> = folds.iter().map(|fold| Fold::parse(fold)).collect::<Result<_>>()?;
         let seeds: Vec<u64> = if options.seed.is_empty() {
-            (1..=setting.seeds).collect()
+            setting.seeds().collect()
         } else {
             options.seed.clone()
         };
@@ -201,7 +202,12 @@ fn cells<'a>(plan: &'a Plan, options: &Options) -> Result<Vec<Cell<'a>>> {
             for fold in &folds {
                 for arm in &arms {
                     // A seed that is named is run.
-                    if options.seed.is_empty() && plan.arm(arm)?.seeds.is_some_and(|most| seed > most) {
+                    if options.seed.is_empty()
+                        && plan
+                            .arm(arm)?
+                            .seeds
+                            .is_some_and(|most| seed >= setting.seeds().start + most)
+                    {
                         continue;
                     }
                     cells.push(Cell {
@@ -363,13 +369,25 @@ fn list(bench: &Bench<'_>, cells: &[Cell<'_>]) -> Result<()> {
     Ok(())
 }
 
+/// Writes a page for each setting whose runs are all here.
 fn write_report(workspace: &Workspace, plan: &Plan, data: &Data, records: &Records) -> Result<()> {
-    let text = report::report(plan, data, records)?;
-    if text.is_empty() {
-        bail!("no run is done yet");
+    let pages = report::pages(plan, data, records)?;
+    ensure!(!pages.is_empty(), "no run is done yet");
+    for (setting, page) in pages {
+        let path = workspace
+            .root()
+            .join("docs/results/ablation")
+            .join(format!("{setting}.md"));
+        match page {
+            Page::Text(text) => {
+                write_whole(&path, text)?;
+                println!("written to {}", workspace.shown(&path));
+            }
+            Page::Elsewhere(runs) => println!(
+                "{} stays: the answers of {runs} of its runs, which its intervals are made of, are on another machine",
+                workspace.shown(&path)
+            ),
+        }
     }
-    let path = workspace.root().join("docs/results/ablation.md");
-    write_whole(&path, text)?;
-    println!("written to {}", workspace.shown(&path));
     Ok(())
 }

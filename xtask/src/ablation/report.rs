@@ -29,27 +29,30 @@ const FIGURES: [(&str, Figure); 6] = [
 /// Places in [`FIGURES`] of those whose differences are shown.
 const COMPARED: [usize; 4] = [0, 2, 3, 4];
 
-const HEAD: &str = "# Does the queue help? What the runs say\n
-Written by `cargo xtask ablation --report`; [ablation-plan.md](ablation-plan.md) says what is compared and was written
-before the runs. Runs: `cargo xtask ablation`, one setting: `cargo xtask ablation --setting NAME`. Each run's line lies in
-`ablation/SETTING.jsonl`. All figures are percent; recall is the mean of both directions over 853 candidates; cMAP is the
-mean average precision of known concepts' names, cNEW of names that training never saw as concepts, P@10 the precision at
-10 of the known. Differences are paired by fold, seed and query; in brackets the 95 % interval of a bootstrap over queries
-and seeds. s: seconds on one core a run, start to end; MiB: peak memory; both include the towers and the shared features.
-";
+/// What there is to say of a setting.
+pub(super) enum Page {
+    Text(String),
+    /// So many runs have no answers here, and a page without them would be another one.
+    Elsewhere(usize),
+}
 
-/// The whole report; empty if no run is done.
-pub(super) fn report(plan: &Plan, data: &Data, records: &Records) -> Result<String> {
-    let mut text = String::new();
+/// A page for each setting of which runs are done.
+pub(super) fn pages(plan: &Plan, data: &Data, records: &Records) -> Result<Vec<(String, Page)>> {
+    let mut pages = Vec::new();
     for setting in &plan.settings {
         let questions = data.catalogue(setting.language).questions(setting.items);
         let arms = Arms::read(setting, records, &questions)?;
-        if !arms.by_name.is_empty() {
-            text += &of_setting(plan, setting, &arms, &questions)?;
+        if arms.by_name.is_empty() {
+            continue;
         }
-        text += &choices(setting, records)?;
+        let page = if arms.unanswered > 0 {
+            Page::Elsewhere(arms.unanswered)
+        } else {
+            Page::Text(of_setting(plan, setting, &arms, &questions)? + &choices(setting, records)?)
+        };
+        pages.push((setting.name.clone(), page));
     }
-    Ok(if text.is_empty() { text } else { format!("{HEAD}{text}") })
+    Ok(pages)
 }
 
 /// What is known of an arm in a setting.
@@ -99,20 +102,13 @@ impl Arms {
 fn of_setting(plan: &Plan, setting: &Setting, arms: &Arms, questions: &Questions) -> Result<String> {
     let known = questions.concepts.iter().filter(|concept| concept.known).count();
     let mut text = format!(
-        "\n## {}: {}\n\n`cargo xtask ablation --setting {}` · {} things asked for, {known} known and {} new concepts\n\n",
+        "# {}: {}\n\n`cargo xtask ablation --setting {}` · {} things asked for, {known} known and {} new concepts · [what the columns mean](../ablation.md)\n\n",
         setting.name,
         setting.says,
         setting.name,
         questions.tested.iter().filter(|tested| **tested).count(),
         questions.concepts.len() - known,
     );
-    if arms.unanswered > 0 {
-        writeln!(
-            text,
-            "{} runs were made elsewhere and have no answers here: they are left out.\n",
-            arms.unanswered
-        )?;
-    }
     let order: Vec<&str> = plan
         .arms
         .iter()
@@ -234,7 +230,7 @@ fn choices(setting: &Setting, records: &Records) -> Result<String> {
         .unwrap_or_default();
     let heads: Vec<&str> = folds.iter().map(|fold| fold.as_str()).collect();
     let mut text = format!(
-        "\n### {}: how the baseline was chosen\n\nMean recall on the artist who chooses for a fold (the highest is taken):\n\n| candidate | {} |\n|---|{}\n",
+        "\nHow the baseline was chosen, in `{}`: mean recall on the artist who chooses for a fold (the highest is taken):\n\n| candidate | {} |\n|---|{}\n",
         setting.name,
         heads.join(" | "),
         "---|".repeat(folds.len())
