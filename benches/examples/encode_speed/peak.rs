@@ -35,7 +35,7 @@ pub(crate) fn peak(compute: Compute, threads: i32) -> Result<f64> {
     if compute == Compute::Int8 {
         let matrix = QuantisedMatrix::new(&weight, None).map_err(thrown)?;
         let bytes = Bytes::of(&x, Affine::over(-4.0, 4.0)).map_err(thrown)?;
-        time(&|| matrix.multiply(&bytes, Post::None, Kind::BFloat16))?;
+        time(&|| matrix.multiply(&bytes, Post::None))?;
     } else {
         let kind = compute.kind();
         let matrix = PackedMatrix::new(&weight.to_kind(kind), None).map_err(thrown)?;

@@ -283,7 +283,7 @@ int clip_torch_pack_quantised(const at::Tensor* weight, at::Tensor** result) {
   });
 }
 
-// `post(scale (x - zero) diag(weight_scales) Wᵀ + bias)` over bytes `x` and a packed i8 matrix, to f32 (`kind` 6), bf16 (15)
+// `post(scale (x - zero) diag(weight_scales) Wᵀ + bias)` over bytes `x` and a packed i8 matrix, to f32 (`kind` 6)
 // or, with their own scale and zero, bytes (0). Where there is an `other`, f32, it is added, and the result is f32.
 int clip_torch_quantised_linear(
     const at::Tensor* x,

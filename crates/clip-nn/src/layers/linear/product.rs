@@ -73,7 +73,7 @@ impl Linear {
         let (rows, factors) = (asked.rows.clone(), asked.factors());
         self.quantised(rows, factors, |matrix| match asked.added {
             Some(added) => matrix.multiply_add(bytes, added),
-            None => matrix.multiply(bytes, Post::None, Kind::Float),
+            None => matrix.multiply(bytes, Post::None),
         })
     }
 
@@ -89,7 +89,7 @@ impl Linear {
         self.quantised(None, factors, |matrix| {
             Ok(match known {
                 Some(affine) => Values::Bytes(matrix.multiply_to_bytes(&bytes, post, affine)?),
-                None => Values::Numbers(matrix.multiply(&bytes, post, Kind::Float)?),
+                None => Values::Numbers(matrix.multiply(&bytes, post)?),
             })
         })
     }
