@@ -164,8 +164,8 @@ impl QuantisedMatrix {
         })
     }
 
-    /// `post(x Wᵀ + bias)`, `[.., input] -> [.., output]`, f32. (To bf16 oneDNN has no fast kernel without AVX-512: its plain
-    /// loops take a thousand times as long.)
+    /// `post(x Wᵀ + bias)`, `[.., input] -> [.., output]`, f32. (To bf16 oneDNN has no kernel without AVX-512: its plain loops
+    /// took 64 s for a product of 400 x 768 by 768 x 3072, and 14 ms to f32.)
     pub fn multiply(&self, x: &Bytes, post: Post) -> Result<Tensor> {
         let none = Affine { scale: 1.0, zero: 0 };
         self.call(x, None, post, none, 6)
