@@ -117,8 +117,8 @@ impl QuantisedMatrix {
         unsafe { clip_torch_has_products(1) != 0 }
     }
 
-    /// Whether the processor sums products of bytes in 32 bits. Where it does not, weights have one bit less, since sums
-    /// of two products would silently saturate in 16.
+    /// Whether the processor is known to sum products of bytes in 32 bits, and fast. Where it is not, weights have one bit
+    /// less, since sums of two products may silently saturate in 16. Of processors that are no x86 nothing was measured.
     pub fn sums_exactly() -> bool {
         #[cfg(target_arch = "x86_64")]
         {
@@ -126,7 +126,7 @@ impl QuantisedMatrix {
         }
         #[cfg(not(target_arch = "x86_64"))]
         {
-            true
+            false
         }
     }
 
