@@ -99,8 +99,9 @@ fn main() -> Result<()> {
     println!("at most {:.0} MiB were held", peak_memory());
     let config = Checkpoint::open(&options.model, &families)?.config().clone();
     let lengths = batch.lengths(peak::picture_tokens(&config));
-    if let Some(operations) = peak::operations(&config, options.images, &lengths) {
-        let (reached, most) = (operations / best, peak::peak(options.compute, options.threads)?);
+    let most = peak::peak(options.compute, options.threads)?;
+    if let (Some(operations), Some(most)) = (peak::operations(&config, options.images, &lengths), most) {
+        let reached = operations / best;
         println!(
             "{:.1} % of the machine's peak: {reached:.0} of {most:.0} GFLOP/s, {:.2} GFLOP a row",
             100.0 * reached / most,

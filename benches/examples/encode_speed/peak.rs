@@ -15,8 +15,11 @@ const PRODUCTS: usize = 25;
 const ROUNDS: usize = 7;
 
 /// Billions of operations a second (a multiplication and an addition are two) of one packed product over and over: the
-/// best of some rounds.
-pub(crate) fn peak(compute: Compute, threads: i32) -> Result<f64> {
+/// best of some rounds. `None` where the processor multiplies no packed matrix of the type.
+pub(crate) fn peak(compute: Compute, threads: i32) -> Result<Option<f64>> {
+    if compute != Compute::Int8 && !PackedMatrix::available(compute.kind()) {
+        return Ok(None);
+    }
     let [rows, input, output] = PRODUCT;
     let drawn = |shape: [i64; 2]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
     let (x, weight) = (drawn([rows, input]), drawn([output, input]));
@@ -42,7 +45,7 @@ pub(crate) fn peak(compute: Compute, threads: i32) -> Result<f64> {
         let x = x.to_kind(kind);
         time(&|| matrix.multiply(&x, Post::None))?;
     }
-    Ok(2.0 * (rows * input * output) as f64 / best / 1e9)
+    Ok(Some(2.0 * (rows * input * output) as f64 / best / 1e9))
 }
 
 /// Billions of operations that a transformer's features of rows of these token counts need at least: one token alone goes
