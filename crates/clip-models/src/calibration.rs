@@ -27,6 +27,9 @@ pub const LEAST_COSINE: f64 = 0.9995;
 pub struct KeptCalibration {
     /// The program's version that wrote it.
     pub clipzoo: String,
+    /// Bits of a weight on the processor that it was measured on ([`Int8::weight_bits`]).
+    #[serde(default = "all_bits")]
+    pub weight_bits: u32,
     /// How near the image features of the sample are to those in f32; absent where the sample had no pictures, and the tower
     /// then stays without int8.
     pub image: Option<Nearness>,
@@ -35,6 +38,10 @@ pub struct KeptCalibration {
     /// The layers that multiply bytes.
     #[serde(flatten)]
     pub calibration: Calibration,
+}
+
+fn all_bits() -> u32 {
+    8
 }
 
 /// Cosines between features of two types, over a sample.
@@ -97,12 +104,14 @@ impl KeptCalibration {
         serde_json::to_string_pretty(self).map_err(|error| Error::internal(error.to_string()).source(error))
     }
 
-    /// Whether both towers were calibrated and are as near to f32 as `auto` asks.
+    /// Whether both towers were calibrated and are as near to f32 as `auto` asks, on this processor too: one that takes
+    /// fewer bits of a weight than the one that was measured is further from f32.
     fn holds(&self) -> bool {
-        [&self.image, &self.text].into_iter().all(|near| {
-            near.as_ref()
-                .is_some_and(|near| near.least >= LEAST_COSINE && near.layers > 0)
-        })
+        Int8::weight_bits() >= self.weight_bits
+            && [&self.image, &self.text].into_iter().all(|near| {
+                near.as_ref()
+                    .is_some_and(|near| near.least >= LEAST_COSINE && near.layers > 0)
+            })
     }
 
     /// Refuses a calibration of another model: layers that it has not, or of other widths.
@@ -129,7 +138,7 @@ impl KeptCalibration {
 }
 
 /// The fastest type of a device that keeps features as near to f32 as [`LEAST_COSINE`]: bytes where a calibration says
-/// that both towers hold and the processor sums them exactly; bf16 where the processor multiplies it; else f32. On a GPU
+/// that both towers hold and the processor multiplies them fast; bf16 where the processor multiplies it; else f32. On a GPU
 /// f32, since no other was measured there.
 pub fn fastest(kept: Option<&KeptCalibration>, device: Device) -> Compute {
     if Compute::Int8.is_native(device) && kept.is_some_and(KeptCalibration::holds) {
@@ -174,6 +183,7 @@ pub fn calibrate(
     }
     let mut kept = KeptCalibration {
         clipzoo: env!("CARGO_PKG_VERSION").to_owned(),
+        weight_bits: Int8::weight_bits(),
         image: None,
         text: None,
         calibration: Calibration::default(),

@@ -38,7 +38,7 @@ impl Compute {
         };
         match device {
             Device::Cpu => {
-                matrix.is_available(device) && (self != Self::Int8 || clip_torch::QuantisedMatrix::sums_exactly())
+                matrix.is_available(device) && (self != Self::Int8 || clip_torch::QuantisedMatrix::is_fast())
             }
             _ => self == Self::Bf16,
         }

@@ -57,6 +57,11 @@ pub(crate) enum Plan {
 }
 
 impl Int8 {
+    /// Bits that a weight has on this processor: 8, or 7 where sums of more would saturate.
+    pub fn weight_bits() -> u32 {
+        clip_torch::QuantisedMatrix::weight_bits()
+    }
+
     /// The plan of a layer.
     pub(crate) fn plan(&self, name: &str) -> Plan {
         match self {

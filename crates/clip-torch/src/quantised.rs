@@ -117,17 +117,29 @@ impl QuantisedMatrix {
         unsafe { clip_torch_has_products(1) != 0 }
     }
 
-    /// Whether the processor is known to sum products of bytes in 32 bits, and fast. Where it is not, weights have one bit
-    /// less, since sums of two products may silently saturate in 16. Of processors that are no x86 nothing was measured.
-    pub fn sums_exactly() -> bool {
+    /// Bits of a weight: 8 where the processor sums products of bytes in 32 bits (VNNI), else 7, since sums of two products
+    /// may silently saturate in 16.
+    pub fn weight_bits() -> u32 {
         #[cfg(target_arch = "x86_64")]
-        {
-            std::arch::is_x86_feature_detected!("avx512vnni") || std::arch::is_x86_feature_detected!("avxvnni")
-        }
+        let sums = std::arch::is_x86_feature_detected!("avx512vnni") || std::arch::is_x86_feature_detected!("avxvnni");
         #[cfg(not(target_arch = "x86_64"))]
-        {
-            false
-        }
+        let sums = false;
+        if sums { 8 } else { 7 }
+    }
+
+    /// Whether the processor is of a kind on which these products were seen to be faster than those of f32: x86 with AVX2.
+    /// Nothing was measured on others.
+    pub fn is_fast() -> bool {
+        #[cfg(target_arch = "x86_64")]
+        let fast = std::arch::is_x86_feature_detected!("avx2");
+        #[cfg(not(target_arch = "x86_64"))]
+        let fast = false;
+        fast
+    }
+
+    /// The greatest weight that a row is scaled to.
+    fn top() -> f64 {
+        if Self::weight_bits() == 8 { 127.0 } else { 63.0 }
     }
 
     /// Quantises and lays out a dense f32 matrix on the CPU.
@@ -142,7 +154,7 @@ impl QuantisedMatrix {
         check_bias(bias, output, Kind::Float)?;
         let thrown = |error: tch::TchError| TorchError::Thrown(error.to_string());
         let weight = weight.detach();
-        let top = if Self::sums_exactly() { 127.0 } else { 63.0 };
+        let top = Self::top();
         let scales = weight
             .f_abs()
             .and_then(|weight| weight.f_amax([1], true))
@@ -267,7 +279,7 @@ mod tests {
         let x = drawn(&[2, 9, 768]).abs();
         let (least, greatest) = range(&x).unwrap();
         let bytes = Bytes::of(&x, Affine::over(least, greatest)).unwrap();
-        let steps = weight.amax([1], true) / if QuantisedMatrix::sums_exactly() { 127.0 } else { 63.0 };
+        let steps = weight.amax([1], true) / QuantisedMatrix::top();
         let rounded = (&weight / &steps).round() * &steps;
         let want = bytes.numbers().linear(&rounded, Some(&bias));
         let got = matrix.multiply(&bytes, Post::None).unwrap();

@@ -89,13 +89,24 @@ impl Compute {
 
     /// What linear layers multiply in; `None`: what is fastest.
     fn of_pass(&self) -> Outcome<Option<clip_nn::Compute>> {
-        match self.dtype {
-            Dtype::F32 => Ok(Some(clip_nn::Compute::F32)),
-            Dtype::Bf16 => Ok(Some(clip_nn::Compute::Bf16)),
-            Dtype::Auto => Ok(None),
-            Dtype::Int8 if self.device()? == Device::Cpu => Ok(Some(clip_nn::Compute::Int8)),
-            Dtype::Int8 => usage("--dtype int8 is for a CPU", "use --device cpu, or --dtype bf16"),
+        let compute = match self.dtype {
+            Dtype::F32 => clip_nn::Compute::F32,
+            Dtype::Bf16 => clip_nn::Compute::Bf16,
+            Dtype::Auto => return Ok(None),
+            Dtype::Int8 if self.device()? == Device::Cpu => clip_nn::Compute::Int8,
+            Dtype::Int8 => return usage("--dtype int8 is for a CPU", "use --device cpu, or --dtype bf16"),
+        };
+        self.warn_if_slow(compute)?;
+        Ok(Some(compute))
+    }
+
+    /// Says so where the device has no instructions for a type that was asked for.
+    pub(crate) fn warn_if_slow(&self, compute: clip_nn::Compute) -> Outcome {
+        if !compute.is_native(self.device()?) {
+            let name = compute.name();
+            note(&format!("this processor has no fast {name}: f32 (or --dtype auto) is faster here"));
         }
+        Ok(())
     }
 
     /// Sets libtorch's threads and gives their number.

@@ -64,7 +64,7 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         );
     }
     if !Type::Int8.is_native(Device::Cpu) {
-        note("this processor does not sum products of bytes by itself: int8 works here, but may be slower than f32");
+        note("int8 was not measured on this kind of processor: it works, but may be slower than f32");
     }
     let compute = Compute::on_cpu(args.threads, args.workers);
     let pipeline = args.model.open(cli, &compute)?;

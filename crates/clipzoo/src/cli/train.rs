@@ -207,6 +207,9 @@ impl Args {
         }
         // The file was checked when it was read, so what is wrong now came by a flag.
         config.check().map_err(Failure::Usage)?;
+        if config.dtype == Precision::Bf16 {
+            self.compute.warn_if_slow(clip_nn::Compute::Bf16)?;
+        }
         Ok(config)
     }
 }
