@@ -14,8 +14,8 @@ const PRODUCT: [i64; 3] = [400, 768, 3072];
 const PRODUCTS: usize = 25;
 const ROUNDS: usize = 7;
 
-/// Billions of operations a second (a multiplication and an addition are two) of one packed product over and over: the
-/// best of some rounds. `None` where the processor multiplies no packed matrix of the type.
+/// Billions of operations a second (a multiplication and an addition are two) of one product over and over, packed or
+/// plain: the best of some rounds. `None` where the processor multiplies no packed matrix of the type.
 pub(crate) fn peak(compute: Compute, threads: i32) -> Result<Option<f64>> {
     if compute != Compute::Int8 && !PackedMatrix::available(compute.kind()) {
         return Ok(None);
@@ -44,6 +44,8 @@ pub(crate) fn peak(compute: Compute, threads: i32) -> Result<Option<f64>> {
         let matrix = PackedMatrix::new(&weight.to_kind(kind), None).map_err(thrown)?;
         let x = x.to_kind(kind);
         time(&|| matrix.multiply(&x, Post::None))?;
+        let weight = weight.to_kind(kind);
+        time(&|| Ok(x.linear(&weight, None::<&Tensor>)))?;
     }
     Ok(Some(2.0 * (rows * input * output) as f64 / best / 1e9))
 }

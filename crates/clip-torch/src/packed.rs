@@ -58,8 +58,8 @@ pub struct PackedMatrix {
 }
 
 impl PackedMatrix {
-    /// Whether this machine and this libtorch multiply packed matrices of a kind at their full speed: f32 always where
-    /// libtorch has oneDNN, bf16 where the processor multiplies it (without, it is several times slower than f32).
+    /// Whether this machine and this libtorch multiply packed matrices of a kind: f32 always where libtorch has oneDNN, bf16
+    /// where the processor multiplies it (without, it is several times slower than f32).
     pub fn available(kind: Kind) -> bool {
         // SAFETY: looks two names up.
         let known = unsafe { clip_torch_has_products(0) } != 0;
@@ -69,6 +69,12 @@ impl PackedMatrix {
                 Kind::BFloat16 => multiplies_bf16(),
                 _ => false,
             }
+    }
+
+    /// Whether that is faster than a plain product. In f32 an x86 processor needs AVX-512 for it: with AVX2 alone the plain
+    /// product, MKL's, was faster by a fifth (docs/results/benches.md).
+    pub fn is_fast(kind: Kind) -> bool {
+        Self::available(kind) && (kind != Kind::Float || has_wide_vectors())
     }
 
     /// Lays out a dense matrix `[output, input]` on the CPU, f32 or bf16, with a bias of its type. Both are copied.
@@ -179,6 +185,15 @@ pub(crate) fn check_input(x: &Tensor, input: i64) -> Result<()> {
             "{size:?} times a matrix of {input} columns"
         )))
     }
+}
+
+/// Whether the processor is no x86 without AVX-512.
+fn has_wide_vectors() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let wide = std::arch::is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    let wide = true;
+    wide
 }
 
 /// Whether the processor has instructions for products of bf16.

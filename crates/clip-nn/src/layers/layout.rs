@@ -38,13 +38,13 @@ impl MatrixType {
         }
     }
 
-    /// Whether this machine multiplies such matrices at their full speed.
+    /// Whether this machine has products of such matrices and gains by them.
     pub(crate) fn is_available(self, device: Device) -> bool {
         static KNOWN: [OnceLock<bool>; 3] = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
         device == Device::Cpu
             && *KNOWN[self as usize].get_or_init(|| match self {
-                Self::F32 => PackedMatrix::available(Kind::Float),
-                Self::Bf16 => PackedMatrix::available(Kind::BFloat16),
+                Self::F32 => PackedMatrix::is_fast(Kind::Float),
+                Self::Bf16 => PackedMatrix::is_fast(Kind::BFloat16),
                 Self::I8 => QuantisedMatrix::available(),
             })
     }

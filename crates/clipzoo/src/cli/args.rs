@@ -104,7 +104,9 @@ impl Compute {
     pub(crate) fn warn_if_slow(&self, compute: clip_nn::Compute) -> Outcome {
         if !compute.is_native(self.device()?) {
             let name = compute.name();
-            note(&format!("this processor has no fast {name}: f32 (or --dtype auto) is faster here"));
+            note(&format!(
+                "this processor has no fast {name}: f32 (or --dtype auto) is faster here"
+            ));
         }
         Ok(())
     }
