@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::Places;
+use super::entrants::types;
 use super::name::{Encoded, Name, Program};
 use super::race::{self, Entrant, Race};
 use crate::process;
@@ -39,7 +40,7 @@ impl Places<'_> {
             Name::Predict => {
                 race.run(1, |_| ())?;
                 let theirs = self.output("predict.open_clip.safetensors");
-                for (dtype, kind) in [("f32", "features"), ("bf16", "lowered"), ("int8", "lowered")] {
+                for (dtype, kind) in types() {
                     self.agree(kind, &self.output(&format!("predict.{dtype}.safetensors")), &theirs)?;
                 }
                 Ok(())
@@ -67,7 +68,7 @@ impl Places<'_> {
     /// Ours in every type against the peer's f32.
     fn same_features(&self, encoded: Encoded) -> Result<()> {
         let theirs = self.output(&encoded.output(encoded.reference));
-        for (dtype, kind) in [("f32", "features"), ("bf16", "lowered"), ("int8", "lowered")] {
+        for (dtype, kind) in types() {
             self.agree(kind, &self.output(&encoded.output(["clipzoo", dtype])), &theirs)?;
         }
         Ok(())

@@ -14,6 +14,23 @@ const TIMED_ROUNDS: &str = "5";
 /// What the table of `predict` is in multiples of.
 const LOADER: &str = "open_clip f32, 2 loaders";
 
+/// The types that ours is measured in, and how near each is to be to the peer's f32.
+pub(super) fn types() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let all = [("f32", "features"), ("bf16", "lowered"), ("int8", "lowered")];
+    all.into_iter()
+        .filter(|(dtype, _)| *dtype != "bf16" || multiplies_bf16())
+}
+
+/// Whether the processor has instructions for products of bf16. Without them everybody's bf16 takes many times as long as
+/// f32 (a round of `image-8` two more minutes), which nobody would use.
+fn multiplies_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let multiplies = std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    let multiplies = true;
+    multiplies
+}
+
 impl Encoded {
     /// The file of features by a peer, or by `clipzoo` in a type.
     pub(super) fn output(&self, [by, dtype]: Peer) -> String {
@@ -24,7 +41,7 @@ impl Encoded {
 impl Places<'_> {
     /// Who runs; ours is the first.
     pub(super) fn race(&self, name: Name) -> Race<'_> {
-        let (entrants, base) = match (name, name.encoded()) {
+        let (mut entrants, base) = match (name, name.encoded()) {
             (_, Some(encoded)) => self.encode(encoded),
             (Name::Preprocess, _) => (self.preprocess(), None),
             (Name::Tokenize, _) => (self.tokenize(), None),
@@ -35,6 +52,7 @@ impl Places<'_> {
             (Name::TrainBf16, _) => (self.train("bf16", TIMED), None),
             _ => (self.train("f32", TIMED), None),
         };
+        entrants.retain(|entrant| multiplies_bf16() || !entrant.name.contains("bf16"));
         Race {
             measure: name.measure(self.threads),
             base,
