@@ -434,7 +434,7 @@ struct OpenPart {
 }
 
 impl Keeper {
-    fn keep(&mut self, part: Part, rows: &FeatureRows) -> Result<()> {
+    fn keep(&mut self, part: Part, mut rows: FeatureRows) -> Result<()> {
         let length = rows.texts.as_ref().or(rows.images.as_ref()).map_or(0, Embeddings::len) as u64;
         let mut open = match self.open.take() {
             Some(open) if open.part == part && open.first + open.rows == rows.first => open,
@@ -448,10 +448,8 @@ impl Keeper {
                 }
             }
         };
-        open.sink.append(FeatureRows {
-            first: rows.first - open.first,
-            ..rows.clone()
-        })?;
+        rows.first -= open.first;
+        open.sink.append(rows)?;
         open.rows += length;
         if open.rows < self.rows {
             self.open = Some(open);
@@ -465,7 +463,7 @@ impl FeatureSink for Keeper {
     fn append(&mut self, rows: FeatureRows) -> Result<()> {
         // The output first: what it refuses is in no part, which a resumed run would only give it again.
         self.sink.append(rows.clone())?;
-        Part::of(&rows).map_or(Ok(()), |part| self.keep(part, &rows))
+        Part::of(&rows).map_or(Ok(()), |part| self.keep(part, rows))
     }
 
     fn commit(self: Box<Self>) -> Result<()> {
