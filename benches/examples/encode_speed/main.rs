@@ -6,7 +6,7 @@
 //! again and again up to `--rows`. Two rounds go before those that count. The last line is the speed of the best round: rows
 //! by seconds of processor time, or on the clock with several threads. The line before
 //! says what share that is of the machine's packed product in the same type, measured in the same run. For int8 a model
-//! without a calibration is calibrated first, on the batch itself. `--output` gets the features, safetensors.
+//! without a calibration is calibrated first, on all pairs of BATCH. `--output` gets the features, safetensors.
 #![allow(clippy::print_stdout, reason = "what it measures is its output")]
 
 mod peak;
@@ -83,7 +83,7 @@ fn main() -> Result<()> {
         calibrate(&options, &zoo, &families)?;
     }
     let pipeline = clip_models::open(&options.model, &zoo, &families, &open)?;
-    let batch = Rows::read(&options, options.images)?;
+    let batch = Rows::read(&options, options.images, Some(options.rows))?;
     let mut best = f64::INFINITY;
     for round in 0..options.rounds + 2 {
         let start = Clock::of_threads(options.threads);
@@ -114,11 +114,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Calibrates on the batch, both towers, and keeps it beside the model.
+/// Calibrates both towers on all pairs of the file, and keeps it beside the model.
 fn calibrate(options: &Options, zoo: &Zoo, families: &Families) -> Result<()> {
     let mut sample = Sample::default();
     for images in [true, false] {
-        match Rows::read(options, images)? {
+        match Rows::read(options, images, None)? {
             Rows::Images(pixels) => sample.pixels.push(pixels),
             Rows::Texts(tokens) => sample.tokens.push(tokens),
         }
@@ -151,14 +151,16 @@ enum Rows {
 }
 
 impl Rows {
-    fn read(options: &Options, images: bool) -> Result<Self> {
+    /// The first `wanted` rows of the file, from the start again where it has fewer; all of it without a number.
+    fn read(options: &Options, images: bool, wanted: Option<usize>) -> Result<Self> {
         let wrong = |text: String| Error::invalid(text).file(&options.batch);
         let tensors = Tensor::read_safetensors(&options.batch).map_err(|error| wrong(error.to_string()))?;
         let name = if images { "pixels" } else { "ids" };
         let found = tensors.iter().find(|(known, _)| known == name);
         let (_, tensor) = found.ok_or_else(|| wrong(format!("there is no `{name}`")))?;
         let size = tensor.size();
-        let rows: Vec<i64> = (0..options.rows as i64).map(|row| row % size[0]).collect();
+        let wanted = wanted.map_or(size[0], |rows| rows as i64);
+        let rows: Vec<i64> = (0..wanted).map(|row| row % size[0]).collect();
         let taken = tensor.index_select(0, &Tensor::from_slice(&rows));
         let flat = |error: tch::TchError| wrong(error.to_string());
         if images {

@@ -76,6 +76,8 @@ pub(super) struct Setting {
     pub(super) titles: Titles,
     #[serde(default)]
     pub(super) items: Items,
+    #[serde(default)]
+    pub(super) pairs: Pairs,
     /// Names of arms; `*` for all.
     pub(super) arms: Vec<String>,
     /// Those of all arms that it leaves out.
@@ -162,6 +164,17 @@ pub(super) enum Items {
     All,
     /// All but a draw; only that draw is asked for.
     HeldOut,
+}
+
+/// How many pairs of a thing are trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Pairs {
+    /// One by each artist.
+    #[default]
+    All,
+    /// One, by an artist drawn for each thing.
+    One,
 }
 
 impl Plan {

@@ -124,6 +124,11 @@ impl Catalogue {
         held
     }
 
+    /// Whose picture of a thing is trained on where it is one of `artists`.
+    pub(super) fn only_artist(&self, number: usize, artists: usize) -> usize {
+        Draw::of("one picture a thing", number as u64).below(artists)
+    }
+
     /// Known concepts of each thing; `shuffled` hands each thing those of another.
     pub(super) fn known_concepts(&self, shuffled: bool) -> Vec<Vec<&str>> {
         let mut of: Vec<Vec<&str>> = vec![Vec::new(); self.things.len()];

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::arms::{Items, Language, Setting, Titles, Tower};
+use super::arms::{Items, Language, Pairs, Setting, Titles, Tower};
 use super::catalogue::{Catalogue, thing};
 use super::tower;
 use crate::workspace::write_whole;
@@ -97,6 +97,7 @@ impl Data {
         for (there, word) in [
             (setting.titles == Titles::Noisy, ".noisy"),
             (setting.items == Items::HeldOut, ".items"),
+            (setting.pairs == Pairs::One, ".one"),
             (shuffled, ".shuffled"),
         ] {
             name += if there { word } else { "" };
@@ -109,10 +110,12 @@ impl Data {
             };
             let concepts = catalogue.known_concepts(shuffled);
             let mut table = format!("{HEADER}\n");
-            for vendor in &fold.train {
+            for (place, vendor) in fold.train.iter().enumerate() {
                 let text = read(&self.base(vendor, setting.language))?;
                 for (number, line) in text.lines().skip(1).enumerate() {
-                    if held_out[number] {
+                    let by_another =
+                        setting.pairs == Pairs::One && catalogue.only_artist(number, fold.train.len()) != place;
+                    if held_out[number] || by_another {
                         continue;
                     }
                     let (row, image) = thing(line)?;
@@ -256,6 +259,10 @@ mod tests {
         );
         let items = read(&data.train(plan.setting("items").unwrap(), &fold, false).unwrap()).unwrap();
         assert_eq!(items.lines().count(), 1 + 3 * 7);
+        let one = read(&data.train(plan.setting("one-pair").unwrap(), &fold, false).unwrap()).unwrap();
+        let mut things: Vec<&str> = one.lines().skip(1).filter_map(|line| line.split('\t').nth(3)).collect();
+        things.sort_unstable();
+        assert_eq!(things, ["id0", "id1", "id2", "id3", "id4", "id5", "id6", "id7"]);
         let test = read(&data.test(plan.setting("clean").unwrap(), &fold).unwrap()).unwrap();
         let concepts = data.catalogue(Language::En).concepts.len();
         assert_eq!(test.lines().count(), 1 + 8 + concepts);
