@@ -9,6 +9,7 @@ mod ffi;
 mod gradient;
 mod map;
 mod packed;
+mod processor;
 mod quantised;
 
 pub use adamw::{AdamW, fused_adamw};

@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Result, TorchError};
 use crate::ffi::{clip_torch_has_products, clip_torch_pack, clip_torch_packed_linear, made, pointer};
+use crate::processor;
 
 /// What is applied to a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,15 +67,15 @@ impl PackedMatrix {
         known
             && match kind {
                 Kind::Float => true,
-                Kind::BFloat16 => multiplies_bf16(),
+                Kind::BFloat16 => processor::multiplies_bf16(),
                 _ => false,
             }
     }
 
-    /// Whether that is faster than a plain product. In f32 an x86 processor needs AVX-512 for it: with AVX2 alone the plain
-    /// product, MKL's, was faster by a fifth (docs/results/benches.md).
+    /// Whether that is faster than a plain product. In f32 an x86 processor needs AVX-512 for it: with AVX2 alone plain
+    /// products, MKL's, were no slower (docs/results/benches.md).
     pub fn is_fast(kind: Kind) -> bool {
-        Self::available(kind) && (kind != Kind::Float || has_wide_vectors())
+        Self::available(kind) && (kind != Kind::Float || processor::has_wide_vectors())
     }
 
     /// Lays out a dense matrix `[output, input]` on the CPU, f32 or bf16, with a bias of its type. Both are copied.
@@ -184,31 +185,6 @@ pub(crate) fn check_input(x: &Tensor, input: i64) -> Result<()> {
         Err(TorchError::Refused(format!(
             "{size:?} times a matrix of {input} columns"
         )))
-    }
-}
-
-/// Whether the processor is no x86 without AVX-512.
-fn has_wide_vectors() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    let wide = std::arch::is_x86_feature_detected!("avx512f");
-    #[cfg(not(target_arch = "x86_64"))]
-    let wide = true;
-    wide
-}
-
-/// Whether the processor has instructions for products of bf16.
-fn multiplies_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        std::arch::is_x86_feature_detected!("avx512bf16")
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        std::arch::is_aarch64_feature_detected!("bf16")
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        false
     }
 }
 

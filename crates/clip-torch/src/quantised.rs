@@ -9,6 +9,7 @@ use crate::ffi::{
     clip_torch_range, made, outcome, pointer,
 };
 use crate::packed::{Post, check_bias, check_input, check_other, matrix, product_size};
+use crate::processor;
 
 /// How bytes stand for numbers: `scale (byte − zero)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -120,21 +121,12 @@ impl QuantisedMatrix {
     /// Bits of a weight: 8 where the processor sums products of bytes in 32 bits (VNNI), else 7, since sums of two products
     /// may silently saturate in 16.
     pub fn weight_bits() -> u32 {
-        #[cfg(target_arch = "x86_64")]
-        let sums = std::arch::is_x86_feature_detected!("avx512vnni") || std::arch::is_x86_feature_detected!("avxvnni");
-        #[cfg(not(target_arch = "x86_64"))]
-        let sums = false;
-        if sums { 8 } else { 7 }
+        if processor::sums_bytes() { 8 } else { 7 }
     }
 
-    /// Whether the processor is of a kind on which these products were seen to be faster than those of f32: x86 with AVX2.
-    /// Nothing was measured on others.
+    /// Whether the processor is of a kind on which these products were seen to be faster than those of f32.
     pub fn is_fast() -> bool {
-        #[cfg(target_arch = "x86_64")]
-        let fast = std::arch::is_x86_feature_detected!("avx2");
-        #[cfg(not(target_arch = "x86_64"))]
-        let fast = false;
-        fast
+        processor::multiplies_bytes()
     }
 
     /// The greatest weight that a row is scaled to.
@@ -179,8 +171,7 @@ impl QuantisedMatrix {
     /// `post(x Wᵀ + bias)`, `[.., input] -> [.., output]`, f32. (To bf16 oneDNN has no kernel without AVX-512: its plain loops
     /// took 64 s for a product of 400 x 768 by 768 x 3072, and 14 ms to f32.)
     pub fn multiply(&self, x: &Bytes, post: Post) -> Result<Tensor> {
-        let none = Affine { scale: 1.0, zero: 0 };
-        self.call(x, None, post, none, 6)
+        self.call(x, None, post, None)
     }
 
     /// `x Wᵀ + bias + other`, f32, where `other` is f32 and of the product's shape: one pass over it less than a sum of its
@@ -188,25 +179,21 @@ impl QuantisedMatrix {
     pub fn multiply_add(&self, x: &Bytes, other: &Tensor) -> Result<Tensor> {
         let shape = product_size(&x.size(), self.scales.size1().unwrap_or(0));
         check_other(other, &shape, Kind::Float)?;
-        let none = Affine { scale: 1.0, zero: 0 };
-        self.call(x, Some(&other.contiguous()), Post::None, none, 6)
+        self.call(x, Some(&other.contiguous()), Post::None, None)
     }
 
     /// The same as bytes again, for another product.
     pub fn multiply_to_bytes(&self, x: &Bytes, post: Post, affine: Affine) -> Result<Bytes> {
-        let tensor = self.call(x, None, post, affine, 0)?;
+        let tensor = self.call(x, None, post, Some(affine))?;
         Ok(Bytes { tensor, affine })
     }
 
-    fn call(
-        &self,
-        x: &Bytes,
-        other: Option<&Tensor>,
-        post: Post,
-        output: Affine,
-        kind: std::ffi::c_int,
-    ) -> Result<Tensor> {
+    /// The product, as bytes by `bytes` or else in f32.
+    fn call(&self, x: &Bytes, other: Option<&Tensor>, post: Post, bytes: Option<Affine>) -> Result<Tensor> {
         check_input(&x.tensor, self.input)?;
+        // libtorch's numbers of u8 and f32, which the shim names too.
+        let kind = if bytes.is_some() { 0 } else { 6 };
+        let output = bytes.unwrap_or(Affine { scale: 1.0, zero: 0 });
         // SAFETY: live handles, borrowed for the call; `x` is u8 as the fast kernel wants (i8 would go to a slow one),
         // and shapes were compared.
         unsafe {
