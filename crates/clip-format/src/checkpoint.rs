@@ -228,6 +228,12 @@ impl Checkpoint {
         identity::identity(self.weights(), &self.config, &transform)
     }
 
+    /// What tells these weights from others without reading them all: SHA-256 over names, shapes and pieces of every tensor
+    /// of the file. Another layout of the same model has another one.
+    pub fn fingerprint(&self) -> Result<String> {
+        identity::fingerprint(&*self.file.tensors)
+    }
+
     /// The vocabulary's files, for copying along when the model is saved; none if it uses a bundled one.
     pub fn vocabulary_files(&self) -> Vec<PathBuf> {
         vocabulary::files(&self.directory)

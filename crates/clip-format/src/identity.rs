@@ -1,10 +1,14 @@
-//! A checkpoint's identity: the same for the same model in whatever layout, different for any other.
+//! A checkpoint's identity: the same for the same model in whatever layout, different for any other. And a fingerprint of
+//! its weights, which takes no reading of them all.
 
 use clip_core::Result;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::tensor::Weights;
+
+/// Bytes at a tensor's start, middle and end that a fingerprint looks at.
+const LOOK: usize = 64;
 
 /// SHA-256, in hex, over the canonical tensors in order of name, the canonical config without vocabulary, transform and
 /// facts on the layout, and what the transform does in words. Integers, as a norm's count of batches, are no part of the
@@ -33,7 +37,31 @@ pub(crate) fn identity(weights: &dyn Weights, config: &Value, transform: &str) -
     }
     part(sorted(&config).to_string().as_bytes());
     part(transform.as_bytes());
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(in_hex(&hash.finalize()))
+}
+
+/// SHA-256, in hex, over names, types, shapes and three short pieces of each tensor, in order of name. Training changes
+/// every number of a tensor, so that weights which were trained on, or are another model's, have another one.
+pub(crate) fn fingerprint(weights: &dyn Weights) -> Result<String> {
+    let mut hash = Sha256::new();
+    hash.update(b"clipzoo fingerprint 1");
+    let mut names = weights.names();
+    names.sort_unstable();
+    for name in names {
+        let Some(view) = weights.view(name)? else { continue };
+        let about = format!("{name}\n{} {:?}\n", view.dtype, view.shape);
+        hash.update((about.len() as u64).to_le_bytes());
+        hash.update(about);
+        let last = view.data.len().saturating_sub(LOOK);
+        for start in [0, last / 2, last] {
+            hash.update(&view.data[start..view.data.len().min(start + LOOK)]);
+        }
+    }
+    Ok(in_hex(&hash.finalize()))
+}
+
+fn in_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The same value with keys in alphabetical order, so that their order in a file does not count.
@@ -85,5 +113,25 @@ mod tests {
         assert_ne!(first, id(&other, json!({"x": 1, "y": {"a": 1, "b": 2}}), "t"));
         assert_ne!(first, id(&weights, json!({"x": 2, "y": {"a": 1, "b": 2}}), "t"));
         assert_ne!(first, id(&weights, json!({"x": 1, "y": {"a": 1, "b": 2}}), "u"));
+    }
+
+    #[test]
+    fn a_fingerprint_sees_names_shapes_and_both_ends() {
+        let long: Vec<f32> = (0..1000).map(|n| n as f32).collect();
+        let of = |name, shape, change: Option<usize>| {
+            let mut values = long.clone();
+            if let Some(place) = change {
+                values[place] += 1.0;
+            }
+            fingerprint(&Table::new([(name, shape, values), ("b", vec![], vec![2.0])])).unwrap()
+        };
+        let first = of("a", vec![1000], None);
+        assert_eq!(first, of("a", vec![1000], None));
+        for other in [of("c", vec![1000], None), of("a", vec![10, 100], None)] {
+            assert_ne!(first, other);
+        }
+        for place in [0, 496, 999] {
+            assert_ne!(first, of("a", vec![1000], Some(place)), "{place}");
+        }
     }
 }

@@ -19,6 +19,10 @@ pub const CALIBRATION_FILE: &str = "clipzoo_int8.json";
 /// A file longer than this is none of ours.
 const LONGEST: u64 = 1 << 26;
 
+/// What to do about a calibration that does not fit.
+const OF_ANOTHER: &str =
+    "it belongs to another model: calibrate this one (`clipzoo calibrate`), or remove the file";
+
 /// The cosine between a feature in f32 and the same feature in a cheaper type that `auto` asks for.
 pub const LEAST_COSINE: f64 = 0.9995;
 
@@ -27,6 +31,9 @@ pub const LEAST_COSINE: f64 = 0.9995;
 pub struct KeptCalibration {
     /// The program's version that wrote it.
     pub clipzoo: String,
+    /// The weights that it was measured on ([`Checkpoint::fingerprint`]).
+    #[serde(default)]
+    pub weights: String,
     /// Bits of a weight on the processor that it was measured on ([`Int8::weight_bits`]).
     #[serde(default = "all_bits")]
     pub weight_bits: u32,
@@ -99,9 +106,31 @@ impl KeptCalibration {
         }
     }
 
+    /// Whether it was made of a checkpoint's weights, and not of what they were before or of another file beside them.
+    pub fn is_of(&self, checkpoint: &Checkpoint) -> Result<bool> {
+        Ok(self.weights == checkpoint.fingerprint()?)
+    }
+
     /// As JSON.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string_pretty(self).map_err(|error| Error::internal(error.to_string()).source(error))
+    }
+
+    /// The calibration beside a checkpoint's weights, if there is one that was made of them. Where it was not, it counts as
+    /// none, or, if it was `asked` for, is an error.
+    pub(crate) fn of(checkpoint: &Checkpoint, asked: bool) -> Result<Option<Self>> {
+        let Some(kept) = Self::beside(checkpoint.directory())? else {
+            return Ok(None);
+        };
+        if kept.is_of(checkpoint)? {
+            return Ok(Some(kept));
+        }
+        if asked {
+            return Err(Error::invalid("the calibration was made of other weights")
+                .file(checkpoint.directory().join(CALIBRATION_FILE))
+                .remedy(OF_ANOTHER));
+        }
+        Ok(None)
     }
 
     /// Whether both towers were calibrated and are as near to f32 as `auto` asks, on this processor too: one that takes
@@ -114,7 +143,7 @@ impl KeptCalibration {
             })
     }
 
-    /// Refuses a calibration of another model: layers that it has not, or of other widths.
+    /// Refuses a file that somebody changed: layers that the model has not, or of other widths.
     pub(crate) fn check(&self, model: &DualEncoder, directory: &Path) -> Result<()> {
         let columns: BTreeMap<&str, i64> = model
             .parameters()
@@ -132,7 +161,7 @@ impl KeptCalibration {
             None => Ok(()),
             Some((name, _)) => Err(Error::invalid(format!("the model has no layer {name} that fits"))
                 .file(directory.join(CALIBRATION_FILE))
-                .remedy("it belongs to another model: calibrate this one (`clipzoo calibrate`), or remove the file")),
+                .remedy(OF_ANOTHER)),
         }
     }
 }
@@ -183,6 +212,7 @@ pub fn calibrate(
     }
     let mut kept = KeptCalibration {
         clipzoo: env!("CARGO_PKG_VERSION").to_owned(),
+        weights: bench.checkpoint.fingerprint()?,
         weight_bits: Int8::weight_bits(),
         image: None,
         text: None,

@@ -275,6 +275,11 @@ mod tests {
             ..small()
         };
         assert!(refused(layers).contains("num_hidden_layers is 0"));
+        let deep = ClipTextConfig {
+            num_hidden_layers: 1_000_000,
+            ..small()
+        };
+        assert!(refused(deep).contains("at most 1024"));
         let pad = ClipTextConfig {
             pad_token_id: 20,
             ..small()

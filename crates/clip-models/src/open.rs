@@ -73,14 +73,14 @@ pub struct Join {
 /// copied before it is used, and the file must not change while the model lives.
 ///
 /// # Errors
-/// No checkpoint, one of a single tower, of no known family or backbone, whose weights do not fit its config, or beside a
-/// calibration of another model.
+/// No checkpoint, one of a single tower, of no known family or backbone, whose weights do not fit its config, or, where
+/// int8 is asked for, beside a calibration of other weights.
 pub fn open(path: impl AsRef<Path>, zoo: &Zoo, families: &Families, options: &OpenOptions) -> Result<Pipeline> {
     let checkpoint = Arc::new(Checkpoint::open(&path, families)?);
     let directory = checkpoint.directory().to_owned();
-    let wants = |compute| options.compute.is_none_or(|given| given == compute);
-    let kept = if wants(Compute::Int8) && options.device == Device::Cpu {
-        KeptCalibration::beside(&directory)?
+    let asked = options.compute == Some(Compute::Int8);
+    let kept = if (asked || options.compute.is_none()) && options.device == Device::Cpu {
+        KeptCalibration::of(&checkpoint, asked)?
     } else {
         None
     };

@@ -6,6 +6,10 @@ use clip_nn::layers::BlockConfig;
 /// More than any backbone has; keeps a nonsense config from asking for all memory there is.
 const MOST: i64 = 1 << 24;
 
+/// More blocks than any backbone has: each is kept in memory with the names of its tensors, also where the file has none of
+/// them.
+const MOST_BLOCKS: u32 = 1 << 10;
+
 /// Every field is 1 or more, and not absurd.
 pub(crate) fn positive(part: &str, fields: &[(&str, i64)]) -> Result<()> {
     fields
@@ -32,6 +36,10 @@ pub(crate) fn blocks(part: &str, config: &BlockConfig) -> Result<()> {
             ("num_hidden_layers", config.layers.into()),
         ],
     )?;
+    if config.layers > MOST_BLOCKS {
+        let what = format!("config of `{part}`: num_hidden_layers is {}", config.layers);
+        return Err(Error::invalid(what).remedy(format!("it is at most {MOST_BLOCKS}")));
+    }
     heads(part, config.width, config.heads)
 }
 

@@ -113,7 +113,7 @@ impl Params {
     }
 
     /// The tensor of a name, f32, of exactly this shape. Never fails: what is missing or of a wrong shape is noted,
-    /// zeros stand in, and [`finish`](Self::finish) reports everything at once.
+    /// zeros, which are not to be written to, stand in, and [`finish`](Self::finish) reports everything at once.
     pub fn tensor(&self, name: &str, shape: &[i64], role: Role, init: Init) -> Tensor {
         let name = self.full(name);
         let mut shared = self.shared.borrow_mut();
@@ -129,7 +129,8 @@ impl Params {
                     Fault::Misshapen(tensor) => shared.fit.misshapen.push(tensor),
                     Fault::Unread(text) => shared.fit.faults.push(text),
                 }
-                Tensor::zeros(shape, (Kind::Float, shared.options.device))
+                // One number in memory, whatever a wrong config asks for: nobody computes with it.
+                Tensor::zeros([], (Kind::Float, shared.options.device)).expand(shape, false)
             }
         };
         let locked = self.tower && shared.options.lora.is_some();

@@ -100,11 +100,19 @@ fn a_file_of_another_model_or_of_rubbish_is_refused_where_int8_is_asked_for() {
     let folder = set_up();
     let line =
         |dtype: &str| format!("predict --model model --table t.tsv {SCHEMA} --dtype {dtype} --output o.safetensors");
-    let foreign = r#"{"clipzoo": "1", "image": null, "text": null,
-        "layers": {"image.blocks.99.attention.qkv": {"least": -1.0, "greatest": 1.0}}}"#;
+    folder
+        .run(&format!("calibrate --model model --table t.tsv {SCHEMA} --cosine 0.9"))
+        .ok();
+    let mut changed: Value = parse(&fs::read_to_string(folder.path("model/clipzoo_int8.json")).unwrap());
+    changed["layers"] = json!({"image.blocks.99.attention.qkv": {"least": -1.0, "greatest": 1.0}});
+    let foreign = r#"{"clipzoo": "1", "image": null, "text": null, "layers": {}}"#;
     for (content, says) in [
         ("{", "no calibration"),
-        (foreign, "no layer image.blocks.99.attention.qkv that fits"),
+        (foreign, "made of other weights"),
+        (
+            changed.to_string().as_str(),
+            "no layer image.blocks.99.attention.qkv that fits",
+        ),
         (
             r#"{"clipzoo": "1", "image": null, "text": null, "layers": {"a": {"least": 0, "greatest": 1e999}}}"#,
             "clipzoo_int8.json",
@@ -120,6 +128,26 @@ fn a_file_of_another_model_or_of_rubbish_is_refused_where_int8_is_asked_for() {
             ))
             .ok();
     }
+}
+
+#[test]
+fn a_calibration_of_other_weights_counts_for_auto_as_none() {
+    let folder = set_up();
+    let calibrate = format!("calibrate --model model --table t.tsv {SCHEMA} --cosine 0.5");
+    folder.run(&calibrate).ok();
+    let path = folder.path("model/clipzoo_int8.json");
+    let mut kept: Value = parse(&fs::read_to_string(&path).unwrap());
+    // As if both towers held what `auto` asks for.
+    for side in ["image", "text"] {
+        kept[side]["least"] = json!(1.0);
+    }
+    fs::write(&path, kept.to_string()).unwrap();
+    let (_, own) = features(&folder, "auto");
+    kept["weights"] = json!("0".repeat(64));
+    fs::write(&path, kept.to_string()).unwrap();
+    let (_, foreign) = features(&folder, "auto");
+    assert_ne!(foreign, "int8");
+    assert!(own == "int8" || own == foreign, "{own} {foreign}");
 }
 
 #[test]
