@@ -19,6 +19,8 @@ use crate::CheckpointPreparation;
 #[derive(Debug)]
 pub struct CheckpointWriter {
     family: Arc<dyn Family>,
+    /// The layout that it came in, where that cannot express it.
+    instead_of: Option<String>,
     config: Value,
     preparation: CheckpointPreparation,
     vocabulary: Vec<PathBuf>,
@@ -33,8 +35,10 @@ impl CheckpointWriter {
         preparation: CheckpointPreparation,
     ) -> Result<Self> {
         let transform = preparation.image.transform_config()?;
+        let writes = families.for_saving(family, &config, Some(&transform))?;
         Ok(Self {
-            family: families.for_saving(family, &config, Some(&transform))?,
+            instead_of: (writes.name() != family).then(|| family.to_owned()),
+            family: writes,
             vocabulary: preparation.text.vocabulary_files(),
             config,
             preparation,
@@ -44,6 +48,11 @@ impl CheckpointWriter {
     /// The layout it writes.
     pub fn family(&self) -> &str {
         self.family.name()
+    }
+
+    /// The layout that the model came in, if that cannot express it and another is written: what a user should be told.
+    pub fn instead_of(&self) -> Option<&str> {
+        self.instead_of.as_deref()
     }
 
     /// Saves a model at `directory`, which appears whole or not at all.

@@ -7,6 +7,7 @@ use clip_core::{BatchBy, ConceptSource, Error, Event, InOrder, Observer, Order, 
 use clip_data::{LastBatch, Rejects};
 use clip_nn::{DualEncoder, ModelWriter, Needs, Zoo};
 
+use crate::batch::BatchSource;
 use crate::config::{BadRows, ConceptSourceKind, RunConfig};
 use crate::fit::fit;
 use crate::groups::locked;
@@ -174,6 +175,11 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         bad_rows,
         rejects: Arc::clone(&rejects),
     };
+    if let Some(left_out) = left_out(&source, &config) {
+        observers
+            .iter_mut()
+            .try_for_each(|observer| observer.observe(&Event::Note(&left_out)))?;
+    }
     let parts = Parts {
         model,
         writer,
@@ -185,14 +191,30 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         run,
         stop,
     };
-    let summary = Trainer::run_with(parts, objectives, zoo)?;
+    let ended = Trainer::run_with(parts, objectives, zoo);
     let rejects = Arc::into_inner(rejects).map(|list| list.into_inner().unwrap_or_else(PoisonError::into_inner));
-    let rejects = match rejects {
+    let rejects = match (rejects, &ended) {
         // Where nothing was trained, a list of before stays.
-        Some(list) if summary.done > 0 => list.finish()?,
+        (Some(list), Ok(summary)) if summary.done > 0 => list.finish()?,
+        // A run that was stopped has refused what it has refused.
+        (Some(list), Err(_)) if list.count() > 0 => list.finish()?,
         _ => None,
     };
-    Ok(Trained { summary, rejects })
+    Ok(Trained {
+        summary: ended?,
+        rejects,
+    })
+}
+
+/// What there is to say of pairs that no batch of an epoch holds.
+fn left_out(source: &TableSource, config: &RunConfig) -> Option<String> {
+    let (column, all) = (config.unique_by.as_ref()?, source.table.rows() as u64);
+    let taken = source.pairs().filter(|&taken| taken < all)?;
+    Some(format!(
+        "an epoch has {taken} of the {all} pairs: no batch of {} holds a value of `{column}` twice, and the rest would not fill \
+         one; a smaller --batch-size takes more, without --unique-by all are taken",
+        config.batch_size
+    ))
 }
 
 /// An error where concepts are looked at and no source of them is named.

@@ -10,7 +10,7 @@ mod every;
 mod join;
 mod keep;
 mod precision;
-mod read;
+pub(crate) mod read;
 mod report;
 mod set;
 mod teacher;

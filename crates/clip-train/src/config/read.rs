@@ -11,7 +11,7 @@ fn quoted(message: &str) -> Vec<&str> {
 pub(super) fn explain(error: &toml::de::Error, text: &str) -> Error {
     let message = error.message();
     let wrong = match message.strip_prefix("unknown field") {
-        Some(_) => unknown(&quoted(message)),
+        Some(_) => unknown(&quoted(message), ""),
         None => Error::invalid(message.lines().next().unwrap_or(message)).remedy("correct it"),
     };
     let row = error.span().map(|span| {
@@ -22,11 +22,17 @@ pub(super) fn explain(error: &toml::de::Error, text: &str) -> Error {
         .source(error.clone())
 }
 
-fn unknown(words: &[&str]) -> Error {
+/// serde's message about a key of an objective that it has not, as ours; `None` for other messages.
+pub(crate) fn unknown_in(objective: &str, message: &str) -> Option<Error> {
+    let (_, words) = message.split_once("unknown field")?;
+    Some(unknown(&quoted(words), &format!(" in [objectives.{objective}]")))
+}
+
+fn unknown(words: &[&str], place: &str) -> Error {
     let Some((key, known)) = words.split_first() else {
         return Error::invalid("a key is unknown");
     };
-    let error = Error::invalid(format!("unknown key `{key}`"));
+    let error = Error::invalid(format!("unknown key `{key}`{place}"));
     let distance = |other: &&&str| strsim::damerau_levenshtein(key, other);
     match known.iter().min_by_key(distance) {
         Some(nearest) if strsim::damerau_levenshtein(key, nearest) * 2 <= key.len().max(4) => {

@@ -87,9 +87,14 @@ fn an_objectives_unknown_key_and_name_are_refused_when_resolved() {
             .unwrap_err()
             .to_string()
     };
+    let error = resolve("[objectives.info_nce]\nlabel_smooting = 0.1");
+    assert_eq!(
+        error,
+        "unknown key `label_smooting` in [objectives.info_nce]; did you mean `label_smoothing`?"
+    );
     let error = resolve("[objectives.info_nce]\nsmoothing = 0.1");
     assert!(
-        error.contains("smoothing") && error.contains("label_smoothing"),
+        error.contains("`smoothing`") && error.contains("known: label_smoothing"),
         "{error}"
     );
     let error = resolve("[objectives.other]");

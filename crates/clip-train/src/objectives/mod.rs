@@ -26,6 +26,7 @@ use clip_nn::{
 use serde_json::{Map, Value};
 
 use crate::config::RunConfig;
+use crate::config::read::unknown_in;
 
 pub use answers::SameItem;
 pub use concept_prototypes::{Anchors, ConceptPrototypes, ConceptPrototypesConfig};
@@ -107,7 +108,9 @@ pub(crate) fn resolve(tables: &ObjectiveTables, zoo: &Zoo) -> Result<ObjectiveTa
             ("weight".to_owned(), share.weight.into()),
             ("start".to_owned(), share.start.into()),
         ]);
-        if let Value::Object(own) = (zoo.objectives().get(name)?.resolve)(&own)? {
+        let own = (zoo.objectives().get(name)?.resolve)(&own)
+            .map_err(|error| unknown_in(name, error.what()).unwrap_or(error))?;
+        if let Value::Object(own) = own {
             whole.extend(own);
         }
         resolved.insert(name.clone(), whole);

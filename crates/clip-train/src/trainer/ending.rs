@@ -26,7 +26,7 @@ impl Trainer {
 
     /// What there is to say of steps that came to nothing.
     pub(super) fn diverged(&self) -> Error {
-        let rows = match self.suspects.as_str() {
+        let rows = match self.suspects.rows.as_str() {
             "" => String::new(),
             rows => format!(", of {rows}"),
         };

@@ -20,7 +20,7 @@ use self::changes::changes;
 use self::ending::finished;
 use self::memory::Memory;
 use self::points::Point;
-use self::suspects::suspects;
+use self::suspects::{Suspects, suspects};
 use crate::batch::{Batch, BatchSource};
 use crate::checkpoint::{Best, Checkpoint, Checkpoints, OPTIMIZER, RunState};
 use crate::clip::clip_gradients;
@@ -97,8 +97,8 @@ pub struct Trainer {
     report: Option<Report>,
     /// Queue and concepts, where an objective looks at them.
     memory: Option<Memory>,
-    /// The rows of the last step that was left out.
-    suspects: String,
+    /// Of the last step that was left out.
+    suspects: Suspects,
     state: RunState,
     steps: u64,
     summary: Summary,
@@ -180,7 +180,7 @@ impl Trainer {
             optimizer,
             ema,
             memory,
-            suspects: String::new(),
+            suspects: Suspects::default(),
             state,
             steps,
             summary: Summary {
@@ -371,7 +371,7 @@ impl Trainer {
             self.tell(&Event::Step(&figures))?;
         }
         if self.state.bad_steps == 1 {
-            let rows = match self.suspects.as_str() {
+            let rows = match self.suspects.rows.as_str() {
                 "" => String::new(),
                 rows => format!(" ({rows})"),
             };

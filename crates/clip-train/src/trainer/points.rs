@@ -31,8 +31,9 @@ impl Trainer {
     /// What is due at a point: an evaluation, then `best`, a checkpoint and `last`.
     pub(super) fn look_up(&mut self, point: Point) -> Result<()> {
         let step = self.state.step;
-        if self.state.bad_steps > 0 {
-            // Weights whose loss is not finite are neither the last nor the best of anything.
+        if self.state.bad_steps > 0 && self.suspects.weights {
+            // Weights whose loss is not finite are neither the last nor the best of anything. Where a row was to blame, they
+            // are as good as before it.
             return match point {
                 Point::End => Err(self.diverged()),
                 Point::Step | Point::Epoch | Point::Stop => Ok(()),

@@ -10,13 +10,30 @@ use crate::step::Stepped;
 /// How many rows a message names.
 const NAMED: usize = 8;
 
-/// The rows whose features are not finite; where all features are finite (the loss or a gradient is not), all rows of
-/// the batch. As `file, rows 3, 8 and 12 more`; empty where nothing is known of where the rows came from.
-pub(super) fn suspects(stepped: &Stepped, batch: &Batch) -> Result<String> {
+/// What a step that was left out is put down to.
+#[derive(Debug, Default)]
+pub(super) struct Suspects {
+    /// The rows whose features are not finite; where all features are finite (the loss or a gradient is not), all rows of
+    /// the batch. As `file, rows 3, 8 and 12 more`; empty where nothing is known of where the rows came from.
+    pub(super) rows: String,
+    /// Whether it may be the weights: no row stands out, and the loss itself is not finite. Otherwise they gave finite
+    /// features to the other rows, or a finite loss.
+    pub(super) weights: bool,
+}
+
+/// Looks at a step's features and loss.
+pub(super) fn suspects(stepped: &Stepped, batch: &Batch) -> Result<Suspects> {
     let rows = bad_rows(&[&stepped.images, &stepped.texts], batch.len())?;
+    Ok(Suspects {
+        weights: rows.len() == batch.len() && !stepped.loss.total.is_finite(),
+        rows: named(&rows, batch),
+    })
+}
+
+fn named(rows: &[usize], batch: &Batch) -> String {
     let origins = rows.iter().filter_map(|&row| batch.origins.get(row));
     let Some(first) = origins.clone().next() else {
-        return Ok(String::new());
+        return String::new();
     };
     let numbers: Vec<String> = origins
         .clone()
@@ -27,7 +44,7 @@ pub(super) fn suspects(stepped: &Stepped, batch: &Batch) -> Result<String> {
         count if count > NAMED => format!(" and {} more", count - NAMED),
         _ => String::new(),
     };
-    Ok(format!("{}, rows {}{more}", first.file.display(), numbers.join(", ")))
+    format!("{}, rows {}{more}", first.file.display(), numbers.join(", "))
 }
 
 fn bad_rows(features: &[&Tensor], rows: usize) -> Result<Vec<usize>> {

@@ -206,6 +206,22 @@ fn a_step_that_is_not_finite_is_left_out() {
 }
 
 #[test]
+fn a_last_step_that_is_not_finite_for_a_row_of_it_costs_the_run_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("run");
+    let mut pairs = Pairs::new(24, 8, 1);
+    pairs.broken = vec![8];
+    let (summary, _) = train_with(&path, config(), Box::new(Writer), pairs);
+    assert_eq!(summary.unwrap().step, 9);
+    assert_eq!(metrics(&path).last().unwrap()["left_out"], true);
+    let last = weights(&path.join("last/model.safetensors"));
+    assert!(
+        last.values()
+            .all(|tensor| tensor.isfinite().all().int64_value(&[]) == 1)
+    );
+}
+
+#[test]
 fn an_unknown_figure_lists_the_known_ones() {
     let root = tempfile::tempdir().unwrap();
     let mut config = config();

@@ -326,7 +326,8 @@ impl BatchStream for Stream {
         batch.position.taken = end as u64;
         if self.pairs.broken.contains(&number) {
             let shape = [batch.len() as i64, 3, SIDE, SIDE];
-            let broken = Tensor::full(shape, f64::NAN, (Kind::Float, Device::Cpu));
+            let broken = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+            let _ = broken.narrow(0, 0, 1).fill_(f64::NAN);
             batch.images = vec![ImageInput::Pixels(broken)];
         }
         Ok(Some(batch))

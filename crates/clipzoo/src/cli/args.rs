@@ -22,9 +22,9 @@ pub(crate) struct Compute {
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
     /// What linear layers multiply in; weights and everything else stay f32. int8 is for a CPU and best calibrated
-    /// (`clipzoo calibrate`); auto takes the fastest type that keeps features as they are
-    #[arg(long, value_enum, default_value_t = Dtype::F32)]
-    pub(crate) dtype: Dtype,
+    /// (`clipzoo calibrate`); auto takes the fastest type that keeps features as they are [default: f32]
+    #[arg(long, value_enum)]
+    pub(crate) dtype: Option<Dtype>,
     /// Threads that compute [default: all cores]
     #[arg(long)]
     pub(crate) threads: Option<usize>,
@@ -81,7 +81,7 @@ impl Compute {
     pub(crate) fn on_cpu(threads: Option<usize>, workers: Option<usize>) -> Self {
         Self {
             device: "cpu".to_owned(),
-            dtype: Dtype::F32,
+            dtype: None,
             threads,
             workers,
         }
@@ -89,7 +89,7 @@ impl Compute {
 
     /// What linear layers multiply in; `None`: what is fastest.
     fn of_pass(&self) -> Outcome<Option<clip_nn::Compute>> {
-        let compute = match self.dtype {
+        let compute = match self.dtype.unwrap_or(Dtype::F32) {
             Dtype::F32 => clip_nn::Compute::F32,
             Dtype::Bf16 => clip_nn::Compute::Bf16,
             Dtype::Auto => return Ok(None),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clip_core::serde::Serialize;
-use clip_core::serde_json::{Map, Value, json};
+use clip_core::serde_json::{Map, Value, from_str, json};
 use clip_core::{Error, PairTable, Result};
 use clip_data::PendingFile;
 use clip_models::Average;
@@ -55,6 +55,9 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     ));
     Ok(())
 }
+
+/// What [`Mixed`] is written to, in the run's directory.
+const MIXED: &str = "average.json";
 
 /// Shares at which a run's average is evaluated.
 const SHARES: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
@@ -127,10 +130,10 @@ impl<'a> Mix<'a> {
         }))
     }
 
-    /// Evaluates the sweep and writes the model, unless that was done before and nothing was `trained` since.
+    /// Evaluates the sweep and writes the model, unless that was done before at this share and nothing was `trained` since.
     pub(super) fn write(&self, trained: bool) -> Outcome<Option<Mixed>> {
         let path = self.run.join("averaged");
-        if !trained && path.exists() {
+        if !trained && path.exists() && self.share_written() == Some(self.share) {
             return Ok(None);
         }
         let last = self.run.join("last");
@@ -143,7 +146,7 @@ impl<'a> Mix<'a> {
             path,
         };
         let text = json!(mixed);
-        let mut file = PendingFile::create(self.run.join("average.json"))?;
+        let mut file = PendingFile::create(self.run.join(MIXED))?;
         writeln!(file, "{text:#}").map_err(|error| file.error(error))?;
         file.commit()?;
         average.save(self.share, &mixed.path, &self.cli.families)?;
@@ -152,6 +155,12 @@ impl<'a> Mix<'a> {
             write_report(&self.run)?;
         }
         Ok(Some(mixed))
+    }
+
+    /// The share of the average that is there.
+    fn share_written(&self) -> Option<f64> {
+        let text = std::fs::read_to_string(self.run.join(MIXED)).ok()?;
+        from_str::<Value>(&text).ok()?["alpha"].as_f64()
     }
 
     fn sweep(&self, average: &Average) -> Result<Vec<Map<String, Value>>> {

@@ -25,8 +25,8 @@ const TITLE: usize = 40;
 struct Shown {
     id: Id,
     features: usize,
-    /// The pictures' prototype, then the texts'.
-    near: [Near; 2],
+    /// Around the pictures' prototype, then the texts'; none where the concept has too few features for one.
+    near: Option<[Near; 2]>,
 }
 
 /// What ids are called.
@@ -42,10 +42,10 @@ pub(super) fn run(run: &Path, top: usize, as_json: bool) -> Outcome {
     for fault in &saved.faults {
         note(&format!("a checkpoint is broken and left out: {fault}"));
     }
-    let live = by_features(&saved);
-    let most = show(&saved, &live[..top.min(live.len())])?;
+    let concepts = by_features(&saved);
+    let most = show(&saved, &concepts[..top.min(concepts.len())])?;
     // Whoever is among those with most is not shown a second time.
-    let rest = &live[most.len()..];
+    let rest = &concepts[most.len()..];
     let fewest: Vec<(Id, usize)> = rest.iter().rev().take(top).copied().collect();
     let fewest = show(&saved, &fewest)?;
     let words = words(&saved, most.iter().chain(&fewest));
@@ -65,8 +65,8 @@ pub(super) fn run(run: &Path, top: usize, as_json: bool) -> Outcome {
     }
     print(&format!(
         "concepts    {}, of which {} have a prototype (at least {} features)",
-        grouped(queue.counts().count() as u64),
-        grouped(live.len() as u64),
+        grouped(concepts.len() as u64),
+        grouped(queue.live().len() as u64),
         saved.config.queue.min_features
     ))?;
     for (what, shown) in [("most features", &most), ("fewest features", &fewest)] {
@@ -80,28 +80,26 @@ pub(super) fn run(run: &Path, top: usize, as_json: bool) -> Outcome {
     Ok(())
 }
 
-/// The live concepts, most features first; of equals, the smaller id.
+/// The concepts, most features first; of equals, the smaller id.
 fn by_features(saved: &SavedQueue) -> Vec<(Id, usize)> {
-    let live = saved.queue.live();
     let mut counts: Vec<(Id, usize)> = saved.queue.counts().collect();
-    counts.retain(|(id, _)| live.binary_search(id).is_ok());
     counts.sort_by_key(|(id, features)| (std::cmp::Reverse(*features), *id));
     counts
 }
 
 fn show(saved: &SavedQueue, concepts: &[(Id, usize)]) -> Result<Vec<Shown>> {
-    let ids: Vec<Id> = concepts.iter().map(|(id, _)| *id).collect();
+    let live = saved.queue.live();
+    let is_live = |id: &Id| live.binary_search(id).is_ok();
+    let ids: Vec<Id> = concepts.iter().map(|(id, _)| *id).filter(is_live).collect();
     let images = saved.near(Modality::Image, &ids, NEAR)?;
     let texts = saved.near(Modality::Text, &ids, NEAR)?;
-    Ok(concepts
-        .iter()
-        .zip(images.into_iter().zip(texts))
-        .map(|((id, features), (image, text))| Shown {
-            id: *id,
-            features: *features,
-            near: [image, text],
-        })
-        .collect())
+    let mut around = images.into_iter().zip(texts).map(|(image, text)| [image, text]);
+    let shown = concepts.iter().map(|(id, features)| Shown {
+        id: *id,
+        features: *features,
+        near: if is_live(id) { around.next() } else { None },
+    });
+    Ok(shown.collect())
 }
 
 /// Names and titles of all that is shown: the names that the run keeps, and what its training table says, where it is
@@ -110,7 +108,7 @@ fn words<'a>(saved: &SavedQueue, shown: impl Iterator<Item = &'a Shown>) -> Word
     let (mut keys, mut concepts) = (HashSet::new(), BTreeSet::new());
     for concept in shown {
         concepts.insert(concept.id);
-        for near in &concept.near {
+        for near in concept.near.iter().flatten() {
             keys.extend(near.texts.iter().map(|(key, _)| *key));
             concepts.extend(near.concepts.iter().map(|(id, _)| *id));
         }
@@ -194,7 +192,10 @@ fn describe(concept: &Shown, words: &Words) -> Result<()> {
         grouped(concept.features as u64),
         words.concept(concept.id)
     ))?;
-    for (what, near) in ["pictures", "texts"].into_iter().zip(&concept.near) {
+    let Some(near) = &concept.near else {
+        return print("           too few for a prototype");
+    };
+    for (what, near) in ["pictures", "texts"].into_iter().zip(near) {
         let list = |near: &[(Id, f32)], name: &dyn Fn(Id) -> String| {
             let one = |(id, cosine): &(Id, f32)| format!("{} ({cosine:.2})", name(*id));
             near.iter().map(one).collect::<Vec<_>>().join(" · ")
@@ -229,9 +230,13 @@ fn object(run: &Path, saved: &SavedQueue, words: &Words, most: &[Shown], fewest:
     };
     let list = |shown: &[Shown]| -> Vec<Value> {
         let one = |concept: &Shown| {
+            let [image, text] = match &concept.near {
+                Some([image, text]) => [near(image), near(text)],
+                None => [Value::Null, Value::Null],
+            };
             json!({
                 "id": hex(concept.id), "name": words.concepts.get(&concept.id).map(|words| &**words), "features": concept.features,
-                "image_prototype": near(&concept.near[0]), "text_prototype": near(&concept.near[1]),
+                "image_prototype": image, "text_prototype": text,
             })
         };
         shown.iter().map(one).collect()

@@ -202,15 +202,28 @@ impl Args {
                 *chosen = Some(column.clone());
             }
         }
-        if self.compute.dtype == Dtype::Bf16 {
-            config.dtype = Precision::Bf16;
-        }
+        set(&mut config.dtype, self.precision()?);
         // The file was checked when it was read, so what is wrong now came by a flag.
         config.check().map_err(Failure::Usage)?;
         if config.dtype == Precision::Bf16 {
             self.compute.warn_if_slow(clip_nn::Compute::Bf16)?;
         }
         Ok(config)
+    }
+
+    /// What `--dtype` says, if it says something.
+    fn precision(&self) -> Outcome<Option<Precision>> {
+        let native = clip_nn::Compute::Bf16.is_native(self.compute.device()?);
+        match self.compute.dtype {
+            None => Ok(None),
+            Some(Dtype::F32) => Ok(Some(Precision::F32)),
+            Some(Dtype::Auto) if !native => Ok(Some(Precision::F32)),
+            Some(Dtype::Bf16 | Dtype::Auto) => Ok(Some(Precision::Bf16)),
+            Some(Dtype::Int8) => usage(
+                "--dtype int8 does not train",
+                "use f32 or bf16, and calibrate what was trained",
+            ),
+        }
     }
 }
 
@@ -260,12 +273,6 @@ pub(super) fn train(
 ) -> Outcome<(Trained, Option<Mixed>)> {
     args.compute.set_threads()?;
     let device = args.compute.device()?;
-    if args.compute.dtype == Dtype::Int8 {
-        return usage(
-            "--dtype int8 does not train",
-            "use f32 or bf16, and calibrate what was trained",
-        );
-    }
     let existing = if args.resume {
         Existing::Resume
     } else {
@@ -312,6 +319,12 @@ pub(super) fn train(
         ..ParamOptions::default()
     };
     let loaded = load(cli, &config, &run, params.clone())?;
+    if let Some(layout) = loaded.writer.instead_of() {
+        note(&format!(
+            "the layout {layout} cannot express this model's config and transform: it is written in the layout {}",
+            loaded.writer.family()
+        ));
+    }
     // A changed view treats transparency as the model's own transform does.
     config.augmentation.alpha = loaded.preparation.image().transform_config()?.alpha;
     config.context_length = Some(loaded.model.info().context_length);

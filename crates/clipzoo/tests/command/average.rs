@@ -51,6 +51,11 @@ fn a_run_ends_with_a_sweep_and_the_average() {
     assert!(weights("run/averaged") == before);
     let said = folder.run(&format!("{flags} --resume --json")).json();
     assert!(said["averaged"].is_null());
+    // Another share is another average.
+    let other = flags.replace("--average-init 0.4", "--average-init 0.8");
+    let said = folder.run(&format!("{other} --resume --json")).json();
+    assert_eq!(said["averaged"]["alpha"], 0.8);
+    assert!(weights("run/averaged") != before);
 }
 
 #[test]

@@ -242,6 +242,14 @@ fn a_run_that_diverges_fails_and_leaves_no_model() {
 }
 
 #[test]
+fn the_type_that_a_flag_names_overrides_the_settings() {
+    let folder = set_up();
+    folder.run(&line("run", "--epochs 1 --set dtype=bf16 --dtype f32")).ok();
+    let settings: toml::Table = folder.text("run/run.toml").parse().unwrap();
+    assert_eq!(settings["dtype"].as_str(), Some("f32"));
+}
+
+#[test]
 fn a_type_that_is_not_there_yet_is_refused() {
     let folder = set_up();
     let message = folder.run(&line("run", "--dtype int8")).misused();
