@@ -1,6 +1,7 @@
 //! The one error type of every contract: what, where, and what to do.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -206,12 +207,37 @@ impl fmt::Display for Error {
         parts.extend(place.file.as_ref().map(|file| file.display().to_string()));
         parts.extend(place.row.map(|row| format!("row {row}")));
         parts.extend(place.column.as_ref().map(|column| format!("column `{column}`")));
-        if !parts.is_empty() {
-            write!(f, "{}: ", parts.join(", "))?;
+        let mut text = parts.join(", ");
+        text += if parts.is_empty() { "" } else { ": " };
+        text += what;
+        if let Some(remedy) = remedy {
+            text += "; ";
+            text += remedy;
         }
-        f.write_str(what)?;
-        remedy.as_ref().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
+        f.write_str(&visible(&text))
     }
+}
+
+/// A text with what a terminal would obey written out (`\u{1b}`): a message may quote a file that somebody else made. Lines
+/// and tabs stay.
+///
+/// ```
+/// assert_eq!(clip_core::visible("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\n");
+/// ```
+pub fn visible(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if obeyed(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
 }
 
 impl std::error::Error for Error {
@@ -229,6 +255,12 @@ mod tests {
         let inner = Error::invalid("bad").file("a.tsv").row(3);
         let outer = inner.file("b.tsv").row(9).column("text");
         assert_eq!(outer.to_string(), "a.tsv, row 3, column `text`: bad");
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_out() {
+        let error = Error::invalid("no tensor `a\u{1b}]0;x\u{7}`").file("b\u{9b}.pt");
+        assert_eq!(error.to_string(), "b\\u{9b}.pt: no tensor `a\\u{1b}]0;x\\u{7}`");
     }
 
     #[test]

@@ -32,7 +32,7 @@ mod worker;
 
 pub use app::{App, Endpoint};
 pub use embed::{Embedder, Embeddings, ModelInfo, Probability};
-pub use error::{Error, Kind, Place, Result};
+pub use error::{Error, Kind, Place, Result, visible};
 pub use features::{FeatureRows, FeatureSink, Modality};
 pub use id::Id;
 pub use image::{EncodedImage, Image, ImageDecoder, ImageTransform, PixelBatch, Raster};

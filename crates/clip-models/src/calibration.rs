@@ -20,8 +20,7 @@ pub const CALIBRATION_FILE: &str = "clipzoo_int8.json";
 const LONGEST: u64 = 1 << 26;
 
 /// What to do about a calibration that does not fit.
-const OF_ANOTHER: &str =
-    "it belongs to another model: calibrate this one (`clipzoo calibrate`), or remove the file";
+const OF_ANOTHER: &str = "it belongs to another model: calibrate this one (`clipzoo calibrate`), or remove the file";
 
 /// The cosine between a feature in f32 and the same feature in a cheaper type that `auto` asks for.
 pub const LEAST_COSINE: f64 = 0.9995;

@@ -110,6 +110,32 @@ mod tests {
     }
 
     #[test]
+    fn the_published_models_have_as_many_parameters_as_they_are_said_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = model(folder.path());
+        // A file of nothing that they have, so that all they have is missing.
+        let foreign = clip_nn::tch::Tensor::from_slice(&[1f32]);
+        clip_nn::tch::Tensor::write_safetensors(&[("foreign", foreign)], path.join("model.safetensors")).unwrap();
+        let base = json!({
+            "model_type": "open_clip", "embed_dim": 512, "image_resolution": 224, "vision_layers": 12, "vision_width": 768,
+            "vision_patch_size": 32, "context_length": 77, "vocab_size": 49408, "transformer_width": 512,
+            "transformer_heads": 8, "transformer_layers": 12,
+        });
+        let large = json!({
+            "model_type": "open_clip", "embed_dim": 768, "image_resolution": 224, "vision_layers": 24, "vision_width": 1024,
+            "vision_patch_size": 14, "context_length": 77, "vocab_size": 49408, "transformer_width": 768,
+            "transformer_heads": 12, "transformer_layers": 12,
+        });
+        // pai-clip-commercial-base-en and -large-en.
+        for (config, count) in [(base, 151_277_313), (large, 427_616_513)] {
+            let checkpoint = with_config(&path, |own| own.clone_from(&config));
+            let fit = check(&checkpoint, &zoo()).unwrap();
+            let sizes = fit.missing.iter().map(|tensor| tensor.shape.iter().product::<i64>());
+            assert_eq!((checkpoint.family(), sizes.sum::<i64>()), ("easynlp-open-clip", count));
+        }
+    }
+
+    #[test]
     fn a_model_that_cannot_be_built_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = model(folder.path());

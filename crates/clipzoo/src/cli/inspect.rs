@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clip_core::serde_json::{self, Map, Value, json};
-use clip_core::{Error, Result};
+use clip_core::{Error, Result, visible};
 use clip_format::{Checkpoint, TensorInfo, WeightsFile};
 use clip_models::check;
 use clip_nn::Fit;
@@ -246,7 +246,11 @@ fn show_files(files: &[(PathBuf, u64)]) -> Result<()> {
 fn show_tensors(tensors: &[TensorInfo]) -> Result<()> {
     tensors.iter().try_for_each(|tensor| {
         let shape = format!("{:?}", tensor.shape);
-        print(&format!("{:<5} {shape:<22} {}", tensor.dtype.name(), tensor.name))
+        print(&format!(
+            "{:<5} {shape:<22} {}",
+            tensor.dtype.name(),
+            visible(&tensor.name)
+        ))
     })
 }
 
