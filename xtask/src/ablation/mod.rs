@@ -75,7 +75,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let folder = workspace.target().join("ablation");
     let names: Vec<&str> = plan.settings.iter().map(|setting| setting.name.as_str()).collect();
     let lines = workspace.root().join("docs/results/ablation");
-    let records = Records::open(lines, folder.join("answers"), &names)?;
+    let answers = lines.join("answers");
+    let records = Records::open(lines, answers, &names)?;
     let clipzoo = prepare(workspace, options, &folder)?;
     let data = Data::open(&folder, &folder.join("base"))?;
     if options.report {
@@ -384,7 +385,7 @@ fn write_report(workspace: &Workspace, plan: &Plan, data: &Data, records: &Recor
                 println!("written to {}", workspace.shown(&path));
             }
             Page::Elsewhere(runs) => println!(
-                "{} stays: the answers of {runs} of its runs, which its intervals are made of, are on another machine",
+                "{} stays: the answers of {runs} of its runs, which its intervals are made of, were not kept",
                 workspace.shown(&path)
             ),
         }
