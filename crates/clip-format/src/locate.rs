@@ -80,10 +80,9 @@ pub(crate) fn companions() -> impl Iterator<Item = &'static str> {
         "text.json",
         "1_Pooling/config.json",
     ];
-    let preprocessor = [crate::preprocess::PREPROCESSOR];
     configs
         .into_iter()
-        .chain(preprocessor)
+        .chain(crate::preprocess::NAMES)
         .chain(crate::vocabulary::names())
 }
 
