@@ -309,8 +309,8 @@ fn recognise(
     families: &Families,
 ) -> Result<(Arc<dyn Family>, Vec<PathBuf>, Value)> {
     let found = locate::config_names(weights)
-        .into_iter()
-        .map(|name| (name, directory.join(name)));
+        .iter()
+        .map(|&name| (name, directory.join(name)));
     let found = found
         .filter(|(_, path)| path.is_file())
         .map(|(name, path)| Ok((name, read_json(&path)?, path)))

@@ -80,15 +80,14 @@ pub(crate) fn companions() -> impl Iterator<Item = &'static str> {
         "text.json",
         "1_Pooling/config.json",
     ];
-    let preprocessor = [crate::preprocess::PREPROCESSOR];
     configs
         .into_iter()
-        .chain(preprocessor)
+        .chain(crate::preprocess::NAMES)
         .chain(crate::vocabulary::names())
 }
 
 /// How Chinese-CLIP calls its files of weights.
-fn is_chinese_clip(name: &str) -> bool {
+pub(crate) fn is_chinese_clip(name: &str) -> bool {
     name.starts_with("clip_cn_") && name.ends_with(".pt")
 }
 
@@ -98,14 +97,16 @@ pub(crate) fn is_known(name: &str) -> bool {
 }
 
 /// The names a config may have beside a weights file, the likelier first. OpenCLIP's weights on the hub stand beside
-/// Hugging Face's, each with its own config.
-pub(crate) fn config_names(weights: &Path) -> [&'static str; 2] {
+/// Hugging Face's, each with its own config. So do Chinese-CLIP's own, whose configs have other names.
+pub(crate) fn config_names(weights: &Path) -> &'static [&'static str] {
     let name = weights.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let hugging_face = WEIGHTS[2..].contains(&name);
     if hugging_face {
-        [CONFIG, OPEN_CLIP_CONFIG]
+        &[CONFIG, OPEN_CLIP_CONFIG]
+    } else if is_chinese_clip(name) {
+        &[]
     } else {
-        [OPEN_CLIP_CONFIG, CONFIG]
+        &[OPEN_CLIP_CONFIG, CONFIG]
     }
 }
 

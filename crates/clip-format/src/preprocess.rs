@@ -13,6 +13,9 @@ pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
 /// What transformers writes since its version 5, for texts and pictures in one.
 const PROCESSOR: &str = "processor_config.json";
 
+/// The files that may say how pictures are prepared.
+pub(crate) const NAMES: [&str; 2] = [PROCESSOR, PREPROCESSOR];
+
 /// The file that says how pictures are prepared, and what it says. As in transformers, the newer one counts where it
 /// speaks of pictures.
 pub(crate) fn file(directory: &Path) -> Result<Option<(PathBuf, Value)>> {

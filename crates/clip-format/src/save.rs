@@ -8,12 +8,11 @@ use clip_data::TransformConfig;
 use serde_json::Value;
 
 use crate::families::{Family, Layout};
-use crate::locate;
 use crate::mapping::Remapped;
-use crate::preprocess::PREPROCESSOR;
 use crate::tensor::Weights;
 use crate::vocabulary::{self, is_vocabulary_name};
 use crate::weights::write_weights;
+use crate::{locate, preprocess};
 
 /// What goes into a directory beside weights and config.
 #[derive(Debug, Clone, Copy, Default)]
@@ -164,10 +163,10 @@ fn sibling(target: &Path, kind: &str) -> Result<PathBuf> {
     Ok(target.with_file_name(format!(".{}.{kind}", name.to_string_lossy())))
 }
 
-/// Whether some layout writes a file or a folder of this name, apart from vocabularies.
-fn is_written(name: &str) -> bool {
-    let others = [PREPROCESSOR, "1_Pooling", "vision.json", "text.json"];
-    others.contains(&name) || locate::is_known(name)
+/// Whether some layout has a file or a folder of this name, apart from vocabularies.
+fn is_own(name: &str) -> bool {
+    let others = ["1_Pooling", "vision.json", "text.json"];
+    others.contains(&name) || preprocess::NAMES.contains(&name) || locate::is_known(name)
 }
 
 /// Refuses to replace a directory that holds anything but a checkpoint's files.
@@ -178,7 +177,7 @@ fn refuse_foreign(directory: &Path) -> Result<()> {
     for entry in fs::read_dir(directory).map_err(|error| Error::io("list", directory, error))? {
         let name = entry.map_err(|error| Error::io("list", directory, error))?.file_name();
         let name = name.to_string_lossy();
-        if !is_written(&name) && !is_vocabulary_name(&name) {
+        if !is_own(&name) && !is_vocabulary_name(&name) {
             return Err(
                 Error::invalid(format!("the directory holds {name}, which is no file of a checkpoint"))
                     .file(directory)
@@ -226,7 +225,9 @@ mod tests {
         let error = refuse_foreign(folder.path()).unwrap_err().to_string();
         assert!(error.contains("holds holiday.jpg"), "{error}");
         fs::remove_file(folder.path().join("holiday.jpg")).unwrap();
-        fs::write(folder.path().join("config.json"), "{}").unwrap();
+        for name in ["config.json", "preprocessor_config.json", "processor_config.json"] {
+            fs::write(folder.path().join(name), "{}").unwrap();
+        }
         refuse_foreign(folder.path()).unwrap();
     }
 }

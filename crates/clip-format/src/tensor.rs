@@ -83,9 +83,15 @@ pub struct TensorInfo {
 }
 
 impl TensorInfo {
-    /// Bytes of the data. Readers check that this does not overflow.
+    /// Bytes of the data. Readers check that they are no more than the file has.
     pub fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.size()
+        self.elements().saturating_mul(self.dtype.size())
+    }
+
+    /// How many elements it has: none where one side is 0, whatever the others claim to be.
+    pub(crate) fn elements(&self) -> usize {
+        let times = |count: usize, side: &usize| count.saturating_mul(*side);
+        self.shape.iter().fold(1, times)
     }
 }
 

@@ -102,6 +102,46 @@ fn pickles_that_only_grow_are_stopped() {
     assert!(refused(pickled(b"\x80\x02X\xff\xff\xff\xff.".to_vec())).contains("within an operation"));
 }
 
+/// A dictionary of many names for one tensor, whose 64 sides stand in the pickle once and would be copied for each.
+#[test]
+fn names_without_number_for_one_tensor_are_stopped() {
+    let sides = [&b"("[..], &b"K\x01".repeat(64), b"t"].concat();
+    let tensor = [
+        b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n",
+        &b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQK\x00"[..],
+        &sides,
+        &sides,
+        b"\x89)tRq\x000",
+    ]
+    .concat();
+    let container = |names: &mut dyn Iterator<Item = String>| {
+        let mut program = [b"\x80\x02", &tensor[..], b"}("].concat();
+        for name in names {
+            program.push(b'X');
+            program.extend((name.len() as u32).to_le_bytes());
+            program.extend(name.as_bytes());
+            program.extend(b"h\x00");
+        }
+        program.extend(b"u.");
+        let stored = CompressionMethod::Stored;
+        zipped(&[("m/data.pkl", &program, stored), ("m/data/0", &[0; 4], stored)])
+    };
+    let names = |count: usize| (0..count).map(|at| format!("{at:x}"));
+    let message = refused(container(&mut names(65_537)));
+    assert!(
+        message.contains("more than 65536 tensors, which no CLIP has"),
+        "{message}"
+    );
+    let file = WeightsFile::from_bytes(container(&mut names(65_536))).unwrap();
+    assert_eq!(file.tensors.tensors().len(), 65_536);
+    // Nor is one name as long as the pickle.
+    let message = refused(container(&mut ["x".repeat(1 << 20)].into_iter()));
+    assert!(
+        message.contains("more than 512 bytes in the name of a tensor"),
+        "{message}"
+    );
+}
+
 #[test]
 fn headers_of_safetensors_that_lie_are_refused() {
     let headed = |header: &str| [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 8]].concat();

@@ -128,6 +128,22 @@ fn files_that_come_alone_open() {
     );
 }
 
+/// As OFA-Sys's repositories have both forms.
+#[test]
+fn chinese_clip_s_own_file_opens_beside_hugging_face_s_config() {
+    let folder = copy("cn_vit_tiny");
+    let own = open(&folder.path().join("clip_cn_fp16.pt")).unwrap();
+    let hugging_face = fixture("hf_chinese_clip_tiny");
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(hugging_face.join(name), folder.path().join(name)).unwrap();
+    }
+    let beside = open(&folder.path().join("clip_cn_fp16.pt")).unwrap();
+    assert_eq!((beside.family(), beside.config()), ("chinese_clip", own.config()));
+    assert_eq!(beside.files(), own.files());
+    assert!(beside.unknown_tensors().is_empty());
+    assert_eq!(open(folder.path()).unwrap().family(), "hf-chinese-clip");
+}
+
 #[test]
 fn same_tensors_lie_in_the_mapped_file() {
     let checkpoint = open(&fixture("oc_vit_tiny")).unwrap();

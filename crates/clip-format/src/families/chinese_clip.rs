@@ -1,8 +1,9 @@
 //! Chinese-CLIP's own layout: a BERT beside CLIP's picture tower, a flat config in two files.
 //!
 //! `vision.json` and `text.json` are the two configs that cn_clip keeps under its own names (`ViT-B-16.json`,
-//! `RoBERTa-wwm-ext-base-chinese.json`) and merges. A released file, `clip_cn_*.pt`, comes alone. Source of keys, names and
-//! defaults: `CLIP` and `create_model` of cn_clip 1.6.0.
+//! `RoBERTa-wwm-ext-base-chinese.json`) and merges. A released file, `clip_cn_*.pt`, comes without them, in
+//! OFA-Sys's repositories beside Hugging Face's form of the model, whose config.json is not for it. Source of keys, names
+//! and defaults: `CLIP` and `create_model` of cn_clip 1.6.0.
 
 use clip_core::{Error, Result};
 use clip_data::TransformConfig;
@@ -13,13 +14,14 @@ use super::flat::{self, BERT_KEYS, HEAD_WIDTH};
 use super::towers::{bert_context, cannot, image_size};
 use super::{Evidence, Family, Layout};
 use crate::fields::Fields;
+use crate::locate::is_chinese_clip;
 use crate::mapping::Mapping;
 
 const NAME: &str = "chinese_clip";
 const VISION: &str = "vision.json";
 const TEXT: &str = "text.json";
 
-/// Names under `visual.` and `bert.`, without a config.json beside.
+/// Names under `visual.` and `bert.`, without a config.json or in a file that takes none.
 pub(crate) struct ChineseClip;
 
 impl Family for ChineseClip {
@@ -82,7 +84,9 @@ fn vision(evidence: &Evidence<'_>) -> Result<Value> {
     }
     let inferred = flat::inferred_vision(&Shapes::of(evidence, ""));
     let mut vision = inferred.map_err(|error| error.remedy(ask(VISION)))?;
-    let known = is_release(evidence).then(|| released_head_width(&vision)).flatten();
+    let known = is_chinese_clip(evidence.file)
+        .then(|| released_head_width(&vision))
+        .flatten();
     if let Some(head_width) = known {
         vision["vision_head_width"] = head_width.into();
         return Ok(vision);
@@ -107,18 +111,13 @@ fn text(evidence: &Evidence<'_>) -> Result<Value> {
     }
     let shapes = Shapes::of(evidence, "");
     match flat::inferred_bert(&shapes) {
-        Ok(text) if is_release(evidence) => Ok(text),
+        Ok(text) if is_chinese_clip(evidence.file) => Ok(text),
         _ => {
             let mut text = flat::bert_sizes(&shapes).map_err(|error| error.remedy(ask(TEXT)))?;
             text["text_num_attention_heads"] = "?".into();
             Err(asked(TEXT, "the heads of the text tower", &text))
         }
     }
-}
-
-/// Whether the file is named as cn_clip's releases are.
-fn is_release(evidence: &Evidence<'_>) -> bool {
-    evidence.file.starts_with("clip_cn_") && evidence.file.ends_with(".pt")
 }
 
 fn asked(file: &str, what: &str, known: &Value) -> Error {

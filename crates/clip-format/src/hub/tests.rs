@@ -13,7 +13,7 @@ use std::time::Duration;
 use clip_core::Kind;
 
 use super::*;
-use server::{Reply, Server, between, file_reply, files, hub, listing, sha256};
+use server::{Reply, Server, between, file_reply, files, hub, hub_of, listing, sha256};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 

@@ -196,9 +196,11 @@ impl Plan {
                 continue;
             };
             let name = rule.model[0].expand(&captures);
-            if there.insert(name.clone()) {
-                let rows = tensor.shape.first().copied().into_iter().collect();
-                self.push(name, tensor, rows, Make::Zeros);
+            let rows = tensor.shape.first().copied();
+            // Rows without columns may be more than fit into memory, and there is no model with such.
+            let are_there = rows.is_none_or(|rows| rows <= tensor.elements());
+            if are_there && there.insert(name.clone()) {
+                self.push(name, tensor, rows.into_iter().collect(), Make::Zeros);
             }
         }
     }
@@ -314,7 +316,11 @@ fn joined_shape(parts: &[(usize, &TensorInfo)]) -> Result<Vec<usize>> {
             && part.shape.get(1..) == first.shape.get(1..)
             && part.shape[0].checked_mul(shares) == first.shape[0].checked_mul(*own)
     };
-    if !parts.iter().all(fits) {
+    // Where another side is 0, a file may claim any number of rows.
+    let rows = parts
+        .iter()
+        .try_fold(0usize, |rows, (_, part)| rows.checked_add(*part.shape.first()?));
+    let Some(rows) = rows.filter(|_| parts.iter().all(fits)) else {
         let all: Vec<String> = parts
             .iter()
             .map(|(_, part)| format!("`{}` {:?}", part.name, part.shape))
@@ -323,8 +329,8 @@ fn joined_shape(parts: &[(usize, &TensorInfo)]) -> Result<Vec<usize>> {
             "tensors that belong together do not fit: {}",
             all.join(", ")
         )));
-    }
-    shape[0] = parts.iter().map(|(_, part)| part.shape[0]).sum();
+    };
+    shape[0] = rows;
     Ok(shape)
 }
 

@@ -90,8 +90,10 @@ impl<W: AsWeights> Weights for Remapped<W> {
                 whole.into()
             }
             Make::Rows(source, first) => {
-                let begin = first * info.shape[1..].iter().product::<usize>() * info.dtype.size();
                 let view = self.source_view(source)?;
+                // Where there are no elements the other sides may be of any size.
+                let row = view.data.len().checked_div(view.shape[0]).unwrap_or(0);
+                let begin = first * row;
                 view.data[begin..begin + info.bytes()].to_vec().into()
             }
             Make::Zeros => vec![0; info.bytes()].into(),
@@ -132,6 +134,10 @@ fn transpose(view: &TensorView<'_>) -> Vec<u8> {
     let &[rows, columns] = view.shape.as_slice() else {
         return view.data.to_vec();
     };
+    // No rows of any number of columns: nothing to go through.
+    if view.data.is_empty() {
+        return Vec::new();
+    }
     match view.dtype.size() {
         1 => transpose_sized::<1>(&view.data, rows, columns),
         2 => transpose_sized::<2>(&view.data, rows, columns),

@@ -257,6 +257,41 @@ fn a_part_has_as_many_rows_as_its_shares() {
     );
 }
 
+/// A tensor without elements may claim other sides of any size.
+#[test]
+fn sides_beside_one_of_0_neither_overflow_nor_take_time() {
+    const HALF: usize = 1 << 63;
+    let empty = |tensors: &[(&str, &[usize])]| {
+        let mut file = Table::new([]);
+        for (name, shape) in tensors {
+            file.push_bytes(name, Dtype::F32, shape.to_vec(), Vec::new());
+        }
+        file
+    };
+    let parts = empty(&[("f.0.q", &[HALF, 0]), ("f.0.k", &[HALF, 0]), ("f.0.v", &[HALF, 0])]);
+    let error = load(&parts).unwrap_err().to_string();
+    assert!(
+        error.contains("do not fit: `f.0.q` [9223372036854775808, 0]"),
+        "{error}"
+    );
+    let file = empty(&[
+        ("f.1.q", &[1 << 61, 4, 0]),
+        ("f.1.k", &[1 << 61, 4, 0]),
+        ("f.1.v", &[1 << 61, 4, 0]),
+        ("f.kv", &[0, HALF, HALF]),
+        ("f.proj", &[0, HALF]),
+    ]);
+    let model = load(&file).unwrap();
+    for info in model.tensors() {
+        let view = model.view(&info.name).unwrap().unwrap();
+        assert_eq!((info.bytes(), view.data.len()), (0, 0), "{}", info.name);
+    }
+    // No zeros for rows that are not there: they would be as many bytes as are claimed.
+    let file = empty(&[("f.proj", &[HALF, 0])]);
+    let model = load(&file).unwrap();
+    assert_eq!(model.names(), ["m.projection"]);
+}
+
 #[test]
 fn two_tensors_of_one_name_are_an_error() {
     let rows = [Row::Same { file: "a", model: "x" }, Row::Same { file: "b", model: "x" }];

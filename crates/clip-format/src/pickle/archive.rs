@@ -22,6 +22,7 @@ pub(crate) fn entries(bytes: &[u8]) -> Result<(Vec<Entry>, bool)> {
             return Err(Error::invalid(what).remedy("copy or download it again"));
         }
     };
+    refuse_forbidden(&mut archive, bytes)?;
     let files = stored_files(&mut archive, bytes.len())?;
     let (root, pickle) = pickle(&files)?;
     if files
@@ -37,9 +38,7 @@ pub(crate) fn entries(bytes: &[u8]) -> Result<(Vec<Entry>, bool)> {
             "its data.pkl is longer than {LONGEST_PICKLE} bytes"
         )));
     }
-    let pickle = &bytes[pickle];
-    global::refuse_forbidden(pickle, 1)?;
-    let (arena, result, _) = machine::run(pickle)?;
+    let (arena, result, _) = machine::run(&bytes[pickle])?;
     let script = matches!(arena.get(result), Value::Module(_));
     let entries = state::entries(&arena, result, |storage, length| {
         let name = format!("{root}data/{}", storage.key);
@@ -55,6 +54,36 @@ pub(crate) fn entries(bytes: &[u8]) -> Result<(Vec<Entry>, bool)> {
     Ok((entries, script))
 }
 
+/// Looks at every `data.pkl` whose bytes can be found, before anything else of the container can be an error.
+fn refuse_forbidden(archive: &mut ZipArchive<Cursor<&[u8]>>, bytes: &[u8]) -> Result<()> {
+    // A directory may name the same bytes again and again: all together are looked at no longer than one.
+    let mut left = LONGEST_PICKLE;
+    let mut is_lost = false;
+    for index in 0..archive.len() {
+        let is_pickle = matches!(archive.name_for_index(index), Some(Ok(name)) if root(&name).is_some());
+        if !is_pickle {
+            continue;
+        }
+        let Ok(file) = archive.by_index_raw(index) else {
+            is_lost = true;
+            continue;
+        };
+        if file.compression() != CompressionMethod::Stored || file.encrypted() {
+            continue;
+        }
+        let start = file.data_start().and_then(|start| usize::try_from(start).ok());
+        let rest = start.and_then(|start| bytes.get(start..)).unwrap_or_default();
+        let length = usize::try_from(file.compressed_size()).unwrap_or(usize::MAX);
+        let length = length.min(rest.len()).min(left);
+        global::refuse_forbidden(&rest[..length], 1)?;
+        left -= length;
+    }
+    if is_lost {
+        refuse_forbidden_at_start(bytes)?;
+    }
+    Ok(())
+}
+
 /// PyTorch writes `data.pkl` first, so that even a container without its directory tells what it asks for.
 fn refuse_forbidden_at_start(bytes: &[u8]) -> Result<()> {
     let length = |at: usize| {
@@ -66,7 +95,7 @@ fn refuse_forbidden_at_start(bytes: &[u8]) -> Result<()> {
     let (name, extra) = (length(26), length(28));
     let is_pickle = bytes.get(30..30 + name).is_some_and(|name| name.ends_with(b"data.pkl"));
     match bytes.get(30 + name + extra..) {
-        Some(pickle) if is_pickle => global::refuse_forbidden(&pickle[..pickle.len().min(LONGEST_PICKLE)], 1),
+        Some(pickle) if is_pickle => global::refuse_forbidden(pickle, 1),
         _ => Ok(()),
     }
 }
@@ -103,13 +132,17 @@ fn stored_files(archive: &mut ZipArchive<Cursor<&[u8]>>, total: usize) -> Result
     Ok(files)
 }
 
+/// The folder of the container, if this is the name of its `data.pkl`.
+fn root(name: &str) -> Option<&str> {
+    let root = name.strip_suffix("data.pkl")?;
+    let one_level = root.is_empty() || root.strip_suffix('/').is_some_and(|folder| !folder.contains('/'));
+    one_level.then_some(root)
+}
+
 /// The folder of the container and its `data.pkl`.
 fn pickle(files: &HashMap<String, Range<usize>>) -> Result<(String, Range<usize>)> {
-    let mut found = files.iter().filter_map(|(name, range)| {
-        let root = name.strip_suffix("data.pkl")?;
-        let one_level = root.is_empty() || root.strip_suffix('/').is_some_and(|folder| !folder.contains('/'));
-        one_level.then(|| (root.to_owned(), range.clone()))
-    });
+    let named = |(name, range): (&String, &Range<usize>)| Some((root(name)?.to_owned(), range.clone()));
+    let mut found = files.iter().filter_map(named);
     let error = |what| Error::invalid(what).remedy("name a file that torch.save wrote");
     let first = found.next().ok_or_else(|| error("the zip file holds no data.pkl"))?;
     if found.next().is_some() {

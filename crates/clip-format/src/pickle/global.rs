@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use clip_core::{Error, Result};
 
+use super::LONGEST_PICKLE;
 use super::op::{Lexer, Op};
 use crate::tensor::Dtype;
 
@@ -97,27 +98,30 @@ fn storage(module: &str, name: &str) -> Result<Option<Dtype>> {
 }
 
 fn refused(module: &str, name: &str) -> Error {
+    // A hostile name may be as long as the file.
     Error::invalid(format!(
-        "the file asks to load `{module}.{name}`, which is no part of a file of weights"
+        "the file asks to load `{module:.200}.{name:.200}`, which is no part of a file of weights"
     ))
     .remedy("refused; trust only files that hold tensors, or save the weights as safetensors")
 }
 
-/// More memo places than any file of weights has; the scan ends there, and the machine refuses such a file.
+/// More memo places than any file of weights has, and than the machine gives a file; the scan keeps no more.
 const MOST_MEMO: usize = 1 << 20;
 
 /// Refuses the first forbidden name that `pickles` pickles in a row mention, however damaged they are otherwise:
 /// whoever opens a hostile file should read what it tried, not where it was cut.
+///
+/// What cannot be read is stepped over, as Python would step over a text that is fine for it and not for us. No more bytes
+/// are looked at than pickles may have.
 pub(crate) fn refuse_forbidden(bytes: &[u8], mut pickles: usize) -> Result<()> {
+    let bytes = &bytes[..bytes.len().min(LONGEST_PICKLE)];
     let mut lexer = Lexer::new(bytes);
     // STACK_GLOBAL takes its names from the stack: the last two texts, said directly or fetched from the memo.
     let mut texts: [&str; 2] = ["", ""];
     let mut memo: HashMap<u64, &str> = HashMap::new();
     let mut memoized = 0;
-    while pickles > 0
-        && memo.len() < MOST_MEMO
-        && let Ok(op) = lexer.next()
-    {
+    while pickles > 0 && lexer.at() < bytes.len() {
+        let Ok(op) = lexer.next() else { continue };
         match op {
             Op::Stop => {
                 pickles -= 1;
@@ -132,10 +136,10 @@ pub(crate) fn refuse_forbidden(bytes: &[u8], mut pickles: usize) -> Result<()> {
             }
             Op::Str(text) => texts = [texts[1], text],
             Op::Get(key) => texts = memo.get(&key).map_or(texts, |text| [texts[1], text]),
-            Op::Put(key) => {
+            Op::Put(key) if memo.len() < MOST_MEMO => {
                 memo.insert(key, texts[1]);
             }
-            Op::Memoize => {
+            Op::Memoize if memo.len() < MOST_MEMO => {
                 memo.insert(memoized, texts[1]);
                 memoized += 1;
             }
@@ -186,6 +190,46 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .contains("`posix.system`")
+        );
+    }
+    #[test]
+    fn what_cannot_be_read_is_stepped_over() {
+        let long = "x".repeat(5000);
+        let before = [
+            // A lone surrogate, as Python writes one: in a counted text, with protocol 4, in a line.
+            b"X\x03\x00\x00\x00\xed\xa0\x80".to_vec(),
+            b"\x8c\x03\xed\xa0\x80\x94".to_vec(),
+            b"V\xff\n".to_vec(),
+            format!("V{long}\nI{long}\n").into_bytes(),
+            // A global that has no name, a memo number that is none, a protocol to come.
+            b"c\xff\n\xff\npone\n\x80\x09".to_vec(),
+            // A registry's names, and buffers.
+            b"\x82\x01\x83\x01\x01\x84\x01\x01\x01\x01\x97\x98".to_vec(),
+        ];
+        for before in before {
+            let bytes = [b"\x80\x04", &before[..], b"cos\nsystem\n)R."].concat();
+            let error = refuse_forbidden(&bytes, 1).unwrap_err().to_string();
+            assert!(error.contains("`os.system`"), "{before:?}: {error}");
+        }
+        // A long way to the same function, which Python goes; its beginning is told.
+        let name = "path.os.".repeat(600) + "system";
+        let bytes = [b"\x80\x04cos\n", name.as_bytes(), b"\n)R."].concat();
+        let error = refuse_forbidden(&bytes, 1).unwrap_err().to_string();
+        assert!(error.contains("`os.path.os.") && error.len() < 600, "{error}");
+        // Behind what is no operation at all there are none.
+        refuse_forbidden(b"\x80\x02\xffcos\nsystem\n", 1).unwrap();
+        refuse_forbidden(b"\x80\x02Xcos\nsystem\n", 1).unwrap();
+    }
+
+    #[test]
+    fn a_memo_without_end_hides_nothing() {
+        let many = b"]\x940".repeat(MOST_MEMO + 1);
+        let bytes = [b"\x80\x04", &many[..], b"cos\nsystem\n)R."].concat();
+        assert!(
+            refuse_forbidden(&bytes, 1)
+                .unwrap_err()
+                .to_string()
+                .contains("`os.system`")
         );
     }
 }

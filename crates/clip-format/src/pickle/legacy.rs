@@ -17,8 +17,8 @@ const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0
 
 /// The tensors of the container.
 pub(crate) fn entries(bytes: &[u8]) -> Result<Vec<Entry>> {
+    global::refuse_forbidden(bytes, 5)?;
     let pickles = &bytes[..bytes.len().min(LONGEST_PICKLE)];
-    global::refuse_forbidden(pickles, 5)?;
     let mut at = 0;
     let (arena, magic) = next(pickles, &mut at)?;
     if arena.get(magic) != &Value::Long(&MAGIC) {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use clip_core::{Error, Result};
 
 use super::global::{Global, allowed};
-use super::op::{Lexer, Op, malformed};
+use super::op::{Fault, Lexer, Op, malformed};
 use crate::tensor::Dtype;
 
 /// A checkpoint with optimiser state has about a hundred thousand.
@@ -117,7 +117,7 @@ pub(crate) fn run(bytes: &[u8]) -> Result<(Arena<'_>, Index, usize)> {
     };
     let mut lexer = Lexer::new(bytes);
     loop {
-        match lexer.next()? {
+        match lexer.next().map_err(Fault::error)? {
             Op::Stop => {
                 let result = machine.pop()?;
                 return Ok((machine.arena, result, lexer.at()));

@@ -5,18 +5,15 @@
 
 use std::borrow::Cow;
 
-use clip_core::{Error, Result};
+use clip_core::Result;
 
 use super::machine::{Arena, Index, Tensor, Value};
+use super::state::{LONGEST_NAME, MOST_TENSORS, bound};
 
 /// Attributes looked at: a model of a thousand blocks has about a hundred thousand.
 const MOST_ATTRIBUTES: usize = 1 << 20;
-/// Tensors of a model.
-const MOST_TENSORS: usize = 1 << 16;
 /// Objects within objects.
 const DEEPEST: usize = 64;
-/// Bytes of a name.
-const LONGEST_NAME: usize = 512;
 
 /// Every tensor attribute of a module and its parts, in order.
 pub(super) fn tensors<'v>(arena: &'v Arena<'_>, root: Index) -> Result<Vec<(Cow<'v, str>, Tensor)>> {
@@ -59,13 +56,4 @@ fn attributes<'v>(arena: &'v Arena<'_>, object: &Value<'_>) -> &'v [(Index, Inde
         Value::Dict(attributes) => attributes,
         _ => &[],
     }
-}
-
-fn bound(number: usize, most: usize, what: &str) -> Result<()> {
-    if number <= most {
-        return Ok(());
-    }
-    Err(Error::exhausted(format!(
-        "the traced model has more than {most} {what}, which no CLIP has"
-    )))
 }

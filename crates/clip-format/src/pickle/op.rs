@@ -2,10 +2,38 @@
 //!
 //! Source of the operation codes: Python's `pickletools`, protocols 0 to 4.
 
-use clip_core::{Error, Result};
+use clip_core::Error;
 
-/// The longest line of a text operation: names of globals, numbers in digits.
-const LINE: usize = 4096;
+/// Why an operation cannot be read. It is made without allocating, since a scan may meet it at every byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The bytes end within the operation, at this byte.
+    Cut(usize),
+    /// An operation, and its place, that no weights need.
+    Foreign(u8, usize),
+    /// The line at this byte does not end.
+    Endless(usize),
+    /// The text or the line at this byte is not UTF-8.
+    NotText(usize),
+    /// A memo number that is no number.
+    NoNumber,
+    Protocol(u8),
+}
+
+impl Fault {
+    pub(crate) fn error(self) -> Error {
+        malformed(&match self {
+            Self::Cut(end) => format!("it ends at byte {end}, within an operation"),
+            Self::Foreign(code, at) => format!("operation {code:#04x} at byte {at} is not allowed"),
+            Self::Endless(at) => format!("the line at byte {at} does not end"),
+            Self::NotText(at) => format!("the text at byte {at} is not UTF-8"),
+            Self::NoNumber => "a memo number is no number".to_owned(),
+            Self::Protocol(version) => format!("protocol {version} is unknown"),
+        })
+    }
+}
+
+type Result<T> = std::result::Result<T, Fault>;
 
 /// One operation with its argument.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,6 +102,9 @@ impl<'a> Lexer<'a> {
     }
 
     /// The next operation; the end of the bytes before STOP is an error.
+    ///
+    /// Behind an operation that cannot be read the next call goes on, if it is known where that one ends; else the bytes
+    /// are at their end.
     pub(crate) fn next(&mut self) -> Result<Op<'a>> {
         let start = self.at;
         let [code] = self.array()?;
@@ -111,9 +142,9 @@ impl<'a> Lexer<'a> {
             0x92 => Op::NewObjEx,
             b'o' => Op::Obj,
             b'b' => Op::Build,
-            b'c' => Op::Global(self.line()?, self.line()?),
+            b'c' => self.names().map(|(module, name)| Op::Global(module, name))?,
             0x93 => Op::StackGlobal,
-            b'i' => Op::Inst(self.line()?, self.line()?),
+            b'i' => self.names().map(|(module, name)| Op::Inst(module, name))?,
             b'}' => Op::EmptyDict,
             b'd' => Op::Dict,
             b']' => Op::EmptyList,
@@ -140,20 +171,37 @@ impl<'a> Lexer<'a> {
             0x80 => self.protocol()?,
             0x95 => self.array::<8>().map(|_| Op::Nothing)?,
             _ => {
-                return Err(malformed(&format!(
-                    "operation {code:#04x} at byte {start} is not allowed"
-                )));
+                // Names by number in a registry, and buffers kept elsewhere, have known ends; behind other bytes there are
+                // no operations.
+                match code {
+                    0x82 => self.take(1)?,
+                    0x83 => self.take(2)?,
+                    0x84 => self.take(4)?,
+                    0x97 | 0x98 => &[],
+                    _ => self.rest(),
+                };
+                return Err(Fault::Foreign(code, start));
             }
         })
     }
 
+    fn rest(&mut self) -> &'a [u8] {
+        let rest = &self.bytes[self.at..];
+        self.at = self.bytes.len();
+        rest
+    }
+
     fn take(&mut self, length: usize) -> Result<&'a [u8]> {
-        let end = self.at.checked_add(length).filter(|&end| end <= self.bytes.len());
-        let end =
-            end.ok_or_else(|| malformed(&format!("it ends at byte {}, within an operation", self.bytes.len())))?;
-        let taken = &self.bytes[self.at..end];
-        self.at = end;
-        Ok(taken)
+        match self.bytes[self.at..].get(..length) {
+            Some(taken) => {
+                self.at += length;
+                Ok(taken)
+            }
+            None => {
+                self.rest();
+                Err(Fault::Cut(self.at))
+            }
+        }
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
@@ -166,30 +214,38 @@ impl<'a> Lexer<'a> {
     fn counted<const N: usize>(&mut self) -> Result<&'a [u8]> {
         let mut length = [0; 8];
         length[..N].copy_from_slice(self.take(N)?);
-        let length = usize::try_from(u64::from_le_bytes(length)).map_err(|_| malformed("a length overflows"))?;
-        self.take(length)
+        // A length beyond what can be addressed is beyond the bytes too.
+        self.take(usize::try_from(u64::from_le_bytes(length)).unwrap_or(usize::MAX))
     }
 
     fn text<const N: usize>(&mut self) -> Result<&'a str> {
         let at = self.at;
-        let bytes = self.counted::<N>()?;
-        std::str::from_utf8(bytes).map_err(|_| malformed(&format!("the text at byte {at} is not UTF-8")))
+        decoded(self.counted::<N>()?, at)
     }
 
-    /// Text up to a line feed.
+    /// Bytes up to a line feed, which is taken too.
+    fn line_bytes(&mut self) -> Result<&'a [u8]> {
+        let at = self.at;
+        let rest = self.rest();
+        let length = rest.iter().position(|&byte| byte == b'\n').ok_or(Fault::Endless(at))?;
+        self.at = at + length + 1;
+        Ok(&rest[..length])
+    }
+
     fn line(&mut self) -> Result<&'a str> {
-        let rest = &self.bytes[self.at..];
-        let window = &rest[..rest.len().min(LINE)];
-        let length = window.iter().position(|&byte| byte == b'\n');
-        let length = length.ok_or_else(|| malformed(&format!("the line at byte {} does not end", self.at)))?;
-        let line = std::str::from_utf8(&rest[..length]).map_err(|_| malformed("a line is not UTF-8"))?;
-        self.at += length + 1;
-        Ok(line)
+        let at = self.at;
+        decoded(self.line_bytes()?, at)
+    }
+
+    /// The two lines of a global. Both are taken before either is understood.
+    fn names(&mut self) -> Result<(&'a str, &'a str)> {
+        let at = self.at;
+        let (module, name) = (self.line_bytes()?, self.line_bytes()?);
+        Ok((decoded(module, at)?, decoded(name, at)?))
     }
 
     fn number(&mut self) -> Result<u64> {
-        let line = self.line()?;
-        line.parse().map_err(|_| malformed("a memo number is no number"))
+        self.line()?.parse().map_err(|_| Fault::NoNumber)
     }
 
     /// `I` and `L`: digits; `I00` and `I01` are booleans; a number beyond 64 bits is none that we need.
@@ -206,10 +262,14 @@ impl<'a> Lexer<'a> {
     fn protocol(&mut self) -> Result<Op<'a>> {
         let [version] = self.array()?;
         if version > 5 {
-            return Err(malformed(&format!("protocol {version} is unknown")));
+            return Err(Fault::Protocol(version));
         }
         Ok(Op::Nothing)
     }
+}
+
+fn decoded(bytes: &[u8], at: usize) -> Result<&str> {
+    std::str::from_utf8(bytes).map_err(|_| Fault::NotText(at))
 }
 
 /// Python 2 texts: bytes that are mostly ASCII.

@@ -13,6 +13,10 @@ use crate::tensor::TensorInfo;
 
 /// PyTorch's own limit.
 const MOST_DIMENSIONS: usize = 64;
+/// Tensors of a model. Each gets its own copy of a name and a shape, which in the pickle may be one for all.
+pub(super) const MOST_TENSORS: usize = 1 << 16;
+/// Bytes of a name.
+pub(super) const LONGEST_NAME: usize = 512;
 
 /// One tensor: what it is, how it views its storage, and where in the file that lies.
 #[derive(Debug, Clone)]
@@ -55,13 +59,24 @@ fn named<'v>(arena: &'v Arena<'_>, result: Index) -> Result<Vec<(Cow<'v, str>, T
         Value::Dict(top) => nested(arena, top).unwrap_or(top),
         _ => return Err(no_state("its top is no dictionary")),
     };
-    let tensors = state
-        .iter()
-        .filter_map(|&(key, value)| match (arena.get(key), arena.get(value)) {
-            (Value::Str(name), Value::Tensor(tensor)) => Some((Cow::Borrowed(*name), *tensor)),
-            _ => None,
-        });
-    Ok(tensors.collect())
+    let mut tensors = Vec::new();
+    for &(key, value) in state {
+        if let (Value::Str(name), Value::Tensor(tensor)) = (arena.get(key), arena.get(value)) {
+            bound(tensors.len() + 1, MOST_TENSORS, "tensors")?;
+            bound(name.len(), LONGEST_NAME, "bytes in the name of a tensor")?;
+            tensors.push((Cow::Borrowed(*name), *tensor));
+        }
+    }
+    Ok(tensors)
+}
+
+pub(super) fn bound(number: usize, most: usize, what: &str) -> Result<()> {
+    if number <= most {
+        return Ok(());
+    }
+    Err(Error::exhausted(format!(
+        "the model has more than {most} {what}, which no CLIP has"
+    )))
 }
 
 /// The dictionary under `state_dict`, as training checkpoints have it.

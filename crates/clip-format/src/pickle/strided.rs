@@ -48,15 +48,16 @@ impl StridedView {
 
     /// Where the elements lie, in bytes of the storage, if they stand in a row.
     pub(crate) fn contiguous_range(&self, size: usize) -> Option<Range<usize>> {
+        if self.count == 0 {
+            return Some(0..0);
+        }
+        // No overflow: no dimension is 0, so that no product is more than the whole.
         let mut step = 1;
         for (&dimension, &stride) in self.shape.iter().zip(&self.strides).rev() {
             if dimension > 1 && stride != step {
-                return if self.count == 0 { Some(0..0) } else { None };
+                return None;
             }
             step *= dimension;
-        }
-        if self.count == 0 {
-            return Some(0..0);
         }
         Some(self.offset * size..(self.offset + self.count) * size)
     }
@@ -153,6 +154,13 @@ mod tests {
         );
         assert_eq!(
             StridedView::new(vec![0, 5], vec![1, 2], 9, 3)
+                .unwrap()
+                .contiguous_range(8),
+            Some(0..0)
+        );
+        let wide = 1 << 40;
+        assert_eq!(
+            StridedView::new(vec![0, wide, wide], vec![1, wide, 1], 0, 1)
                 .unwrap()
                 .contiguous_range(8),
             Some(0..0)

@@ -307,6 +307,50 @@ fn a_container_cut_before_its_directory_still_tells_what_it_asks_for() {
 }
 
 #[test]
+fn a_container_with_other_faults_still_tells_what_it_asks_for() {
+    let evil = zipped(&pickle(b"cposix\nsystem\n)R"), &sample());
+    let places = |signature: &[u8]| {
+        let found = evil.windows(4).enumerate().filter(|(_, window)| *window == signature);
+        found.map(|(at, _)| at).collect::<Vec<_>>()
+    };
+    let changed = |at: usize, to: &[u8]| {
+        let mut bytes = evil.clone();
+        bytes[at..at + to.len()].copy_from_slice(to);
+        bytes
+    };
+    let (local, central) = (places(b"PK\x03\x04"), places(b"PK\x01\x02"));
+    let damaged = [
+        // The header before some data, and that before the pickle.
+        changed(local[3], b"PK\x00\x00"),
+        changed(local[0], b"PK\x00\x00"),
+        // Data, then the pickle, of a size beyond the file; a pickle whose header is said to be elsewhere.
+        changed(central[3] + 20, &[0xff, 0xff, 0xff, 0x7f]),
+        changed(central[0] + 20, &[0xff, 0xff, 0xff, 0x7f]),
+        changed(central[0] + 42, &[7, 0, 0, 0]),
+    ];
+    for bytes in damaged {
+        assert!(message(&bytes).contains("`posix.system`"), "{}", message(&bytes));
+    }
+    let system = pickle(b"cposix\nsystem\n)R");
+    let long = [&system[..], &vec![b'N'; LONGEST_PICKLE]].concat();
+    let containers: [&[(&str, &[u8])]; 3] = [
+        &[("m/data.pkl", &pickle(b"}")), ("n/data.pkl", &system)],
+        &[("m/data.pkl", &system), ("m/byteorder", b"big")],
+        &[("m/data.pkl", &long)],
+    ];
+    for files in containers {
+        let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        for (name, data) in files {
+            archive.start_file(*name, stored).unwrap();
+            archive.write_all(data).unwrap();
+        }
+        let bytes = archive.finish().unwrap().into_inner();
+        assert!(message(&bytes).contains("`posix.system`"), "{}", message(&bytes));
+    }
+}
+
+#[test]
 fn protocol_4_is_read() {
     let short = |text: &str| [&[0x8c, text.len() as u8], text.as_bytes(), b"\x94"].concat();
     let global = |module: &str, name: &str| [&short(module)[..], &short(name), b"\x93\x94"].concat();

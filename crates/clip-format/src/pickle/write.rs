@@ -189,7 +189,7 @@ impl Pickler {
         self.global("torch", storage(info.dtype));
         self.text(&key.to_string())?;
         self.once(unicode("cpu")?);
-        self.integer(info.shape.iter().product())?;
+        self.integer(info.elements())?;
         self.bytes.extend(b"tQK\x00");
         self.tuple(&info.shape)?;
         self.tuple(&strides(&info.shape))?;
@@ -226,13 +226,14 @@ fn storage(dtype: Dtype) -> &'static str {
     }
 }
 
-/// Steps between neighbours along each dimension of a contiguous tensor; dimensions of 0 count as 1, as in PyTorch.
+/// Steps between neighbours along each dimension of a contiguous tensor; dimensions of 0 count as 1, as in PyTorch. A step
+/// beyond all numbers is the largest, for which the container has no place.
 fn strides(shape: &[usize]) -> Vec<usize> {
-    let mut step = 1;
+    let mut step = 1usize;
     let mut strides = Vec::with_capacity(shape.len());
     for &size in shape.iter().rev() {
         strides.push(step);
-        step *= size.max(1);
+        step = step.saturating_mul(size.max(1));
     }
     strides.reverse();
     strides
@@ -351,5 +352,12 @@ mod tests {
         let wanted = b"K\x00K\xffM\x00\x01M\xff\xffJ\x00\x00\x01\x00\x8a\x08\x00\x00\x00\x00\x00\x01\x00\x00";
         assert_eq!(out.bytes, wanted);
         assert_eq!(strides(&[2, 0, 3]), [3, 3, 1]);
+        let empty = TensorInfo {
+            name: "w".to_owned(),
+            dtype: Dtype::F32,
+            shape: vec![0, 1 << 40, 1 << 40],
+        };
+        let error = pickle(&[&empty], Nesting::Flat).unwrap_err().to_string();
+        assert!(error.contains("a shape is too large"), "{error}");
     }
 }

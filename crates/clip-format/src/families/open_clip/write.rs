@@ -88,7 +88,7 @@ fn add_block_sizes(own: &mut Value, fields: &Fields<'_>, width: usize) -> Result
 
 /// The ratio that gives this width between the layers of an MLP; none where it is the default.
 pub(super) fn mlp_ratio(width: usize, hidden: usize) -> Option<f64> {
-    if hidden == 4 * width {
+    if width.checked_mul(4) == Some(hidden) {
         return None;
     }
     let exact = hidden as f64 / width as f64;
@@ -99,4 +99,20 @@ pub(super) fn mlp_ratio(width: usize, hidden: usize) -> Option<f64> {
     } else {
         lifted
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ratio_gives_the_width_back() {
+        assert_eq!(mlp_ratio(64, 256), None);
+        for (width, hidden) in [(64, 128), (768, 3073), (1152, 4304)] {
+            let ratio = mlp_ratio(width, hidden).unwrap();
+            assert_eq!((width as f64 * ratio) as usize, hidden);
+        }
+        // A bare file may claim any width beside a side of 0.
+        assert_eq!(mlp_ratio(1 << 62, 0), Some(0.0));
+    }
 }

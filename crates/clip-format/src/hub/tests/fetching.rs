@@ -1,5 +1,7 @@
 //! What is asked for, where it is kept, and that it is not asked for again.
 
+use serde_json::json;
+
 use super::*;
 use crate::{Checkpoint, Families};
 
@@ -63,6 +65,33 @@ fn a_model_is_fetched_once_and_only_what_opening_needs() {
     get("o/m", &settings).unwrap();
     assert_eq!(hub.asked(), ["/api/models/o/m/revision/main"]);
     assert_eq!(kept.asked(), [""; 0]);
+}
+
+/// As transformers 5 saves it.
+#[test]
+fn a_model_whose_preprocessing_is_in_its_processor_s_config_opens_with_it() {
+    let mut files = files();
+    let config = json!({"model_type": "clipzoo", "vision_config": {"model_type": "mine", "image_size": 8}});
+    files.insert("config.json", config.to_string().into_bytes());
+    let pictures = json!({
+        "image_processor_type": "SiglipImageProcessor", "size": {"height": 8, "width": 8}, "image_mean": [0.25, 0.25, 0.25],
+    });
+    let processor = json!({"image_processor": pictures, "processor_class": "SiglipProcessor"});
+    files.insert("processor_config.json", processor.to_string().into_bytes());
+    let (hub, _kept) = hub_of(files);
+    let cache = tempfile::tempdir().unwrap();
+    let settings = settings(&hub.address, cache.path());
+    let mean = |folder: &Path| {
+        let checkpoint = Checkpoint::open(folder, &Families::bundled()).unwrap();
+        checkpoint.transform_config().unwrap().mean
+    };
+    let folder = get("o/m", &settings).unwrap();
+    assert_eq!(mean(&folder), [0.25; 3]);
+    // A snapshot fetched by a program that did not ask for the file yet.
+    fs::remove_file(folder.join("processor_config.json")).unwrap();
+    assert_ne!(mean(&folder), [0.25; 3]);
+    assert_eq!(get("o/m", &settings).unwrap(), folder);
+    assert_eq!(mean(&folder), [0.25; 3]);
 }
 
 #[test]

@@ -171,15 +171,20 @@ pub(super) fn listing(files: &BTreeMap<&'static str, Vec<u8>>) -> Reply {
 
 /// A hub with one model `o/m`, whose large files lie on a server of their own.
 pub(super) fn hub() -> (Server, Server) {
-    let kept = Server::start(|request| {
+    hub_of(files())
+}
+
+/// The same, its model of other files.
+pub(super) fn hub_of(files: BTreeMap<&'static str, Vec<u8>>) -> (Server, Server) {
+    let large = files.clone();
+    let kept = Server::start(move |request| {
         let name = between(&request.path, "/kept/", "?signed=yes").unwrap();
         Reply::of(200)
             .with("ETag", "\"the-store-s-own\"")
-            .body(files()[name].clone())
+            .body(large[name].clone())
     });
     let store = kept.address.clone();
     let hub = Server::start(move |request| {
-        let files = files();
         if request.path == "/api/models/o/m/revision/main" || request.path == "/api/models/o/m/revision/v1%2Fx" {
             return listing(&files);
         }
