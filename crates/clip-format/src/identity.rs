@@ -37,7 +37,7 @@ pub(crate) fn identity(weights: &dyn Weights, config: &Value, transform: &str) -
     }
     part(sorted(&config).to_string().as_bytes());
     part(transform.as_bytes());
-    Ok(in_hex(&hash.finalize()))
+    Ok(hexadecimal(&hash.finalize()))
 }
 
 /// SHA-256, in hex, over names, types, shapes and three short pieces of each tensor, in order of name. Training changes
@@ -57,10 +57,10 @@ pub(crate) fn fingerprint(weights: &dyn Weights) -> Result<String> {
             hash.update(&view.data[start..view.data.len().min(start + LOOK)]);
         }
     }
-    Ok(in_hex(&hash.finalize()))
+    Ok(hexadecimal(&hash.finalize()))
 }
 
-fn in_hex(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

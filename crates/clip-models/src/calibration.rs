@@ -105,23 +105,18 @@ impl KeptCalibration {
         }
     }
 
-    /// Whether it was made of a checkpoint's weights, and not of what they were before or of another file beside them.
-    pub fn is_of(&self, checkpoint: &Checkpoint) -> Result<bool> {
-        Ok(self.weights == checkpoint.fingerprint()?)
-    }
-
     /// As JSON.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string_pretty(self).map_err(|error| Error::internal(error.to_string()).source(error))
     }
 
-    /// The calibration beside a checkpoint's weights, if there is one that was made of them. Where it was not, it counts as
-    /// none, or, if it was `asked` for, is an error.
+    /// The calibration beside a checkpoint's weights, if there is one that was made of them. One of what they were before, or
+    /// of another file beside them, counts as none, or, if it was `asked` for, is an error.
     pub(crate) fn of(checkpoint: &Checkpoint, asked: bool) -> Result<Option<Self>> {
         let Some(kept) = Self::beside(checkpoint.directory())? else {
             return Ok(None);
         };
-        if kept.is_of(checkpoint)? {
+        if kept.weights == checkpoint.fingerprint()? {
             return Ok(Some(kept));
         }
         if asked {

@@ -1,5 +1,6 @@
 //! A training run from tables: what the command calls.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -99,10 +100,7 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
     let mut stores = Stores::default();
     // A finished run has nothing to compute; the trainer says so.
     if !run.finished(&config) {
-        let mut note = |text: &str| {
-            let mut tell = observers.iter_mut();
-            tell.try_for_each(|observer| observer.observe(&Event::Note(text)))
-        };
+        let mut note = |text: &str| tell(&mut observers, text);
         stores = open_stores(&model, &reading, &config, &run, &mut note)?;
         let work = Fill {
             model: &model,
@@ -131,9 +129,7 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
     if needs.text_views > 1 && stores.text.is_some() {
         let note = "the text tower is locked and its features are kept, so a text that comes again in another view comes \
                     unchanged; `enabled = false` under [cache] encodes changed ones";
-        observers
-            .iter_mut()
-            .try_for_each(|observer| observer.observe(&Event::Note(note)))?;
+        tell(&mut observers, note)?;
     }
     let shapes = Shapes::of(&model);
     let names = TemplateNames {
@@ -174,11 +170,12 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         },
         bad_rows,
         rejects: Arc::clone(&rejects),
+        taken: OnceCell::new(),
     };
-    if let Some(left_out) = left_out(&source, &config) {
-        observers
-            .iter_mut()
-            .try_for_each(|observer| observer.observe(&Event::Note(&left_out)))?;
+    if !run.finished(&config)
+        && let Some(left_out) = left_out(&source, &config)
+    {
+        tell(&mut observers, &left_out)?;
     }
     let parts = Parts {
         model,
@@ -204,6 +201,11 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         summary: ended?,
         rejects,
     })
+}
+
+fn tell(observers: &mut [Box<dyn Observer>], note: &str) -> Result<()> {
+    let mut observers = observers.iter_mut();
+    observers.try_for_each(|observer| observer.observe(&Event::Note(note)))
 }
 
 /// What there is to say of pairs that no batch of an epoch holds.

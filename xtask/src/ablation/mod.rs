@@ -74,9 +74,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let plan = Plan::read()?;
     let folder = workspace.target().join("ablation");
     let names: Vec<&str> = plan.settings.iter().map(|setting| setting.name.as_str()).collect();
-    let lines = workspace.root().join("docs/results/ablation");
-    let answers = lines.join("answers");
-    let records = Records::open(lines, answers, &names)?;
+    let records = Records::open(workspace.root().join("docs/results/ablation"), &names)?;
     let clipzoo = prepare(workspace, options, &folder)?;
     let data = Data::open(&folder, &folder.join("base"))?;
     if options.report {

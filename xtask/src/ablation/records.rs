@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -13,19 +13,18 @@ use super::measure::Answers;
 use super::runs::Run;
 use crate::workspace::write_whole;
 
-/// Lines in `lines/SETTING.jsonl`, one a run, the newest of a run counts; answers in `answers/SETTING/…json`.
+/// Lines in `SETTING.jsonl`, one a run, the newest of a run counts; answers in `answers/SETTING/…json`.
 pub(super) struct Records {
-    lines: PathBuf,
-    answers: PathBuf,
+    folder: PathBuf,
     kept: Mutex<BTreeMap<Run, Value>>,
 }
 
 impl Records {
     /// Reads what is there.
-    pub(super) fn open(lines: PathBuf, answers: PathBuf, settings: &[&str]) -> Result<Self> {
+    pub(super) fn open(folder: PathBuf, settings: &[&str]) -> Result<Self> {
         let mut kept = BTreeMap::new();
         for setting in settings {
-            let path = lines.join(format!("{setting}.jsonl"));
+            let path = folder.join(format!("{setting}.jsonl"));
             if !path.exists() {
                 continue;
             }
@@ -40,8 +39,7 @@ impl Records {
             }
         }
         Ok(Self {
-            lines,
-            answers,
+            folder,
             kept: Mutex::new(kept),
         })
     }
@@ -70,8 +68,8 @@ impl Records {
     /// Keeps a run: its answers first, so that a line never stands without them.
     pub(super) fn keep(&self, run: &Run, line: Value, answers: &Answers) -> Result<()> {
         write_whole(&self.answers_file(run), answers.to_json().to_string())?;
-        let path = self.lines.join(format!("{}.jsonl", run.setting));
-        fs::create_dir_all(&self.lines).with_context(|| format!("cannot make {}", self.lines.display()))?;
+        let path = self.folder.join(format!("{}.jsonl", run.setting));
+        fs::create_dir_all(&self.folder).with_context(|| format!("cannot make {}", self.folder.display()))?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let replaced = kept.insert(run.clone(), line.clone()).is_some();
         let written = if replaced {
@@ -94,7 +92,7 @@ impl Records {
 
     fn answers_file(&self, run: &Run) -> PathBuf {
         let name = format!("{}.{}.{}.json", run.arm, run.fold, run.seed);
-        Path::new(&self.answers).join(&run.setting).join(name)
+        self.folder.join("answers").join(&run.setting).join(name)
     }
 }
 
@@ -116,7 +114,7 @@ mod tests {
     #[test]
     fn a_run_is_found_again_and_a_newer_line_replaces_the_older() {
         let folder = tempfile::tempdir().unwrap();
-        let open = || Records::open(folder.path().join("lines"), folder.path().join("answers"), &["clean"]).unwrap();
+        let open = || Records::open(folder.path().to_owned(), &["clean"]).unwrap();
         let run = |seed| Run {
             setting: "clean".into(),
             arm: "mix".into(),
@@ -132,11 +130,11 @@ mod tests {
         let records = open();
         assert!(records.with_settings(&run(1), "b").is_some());
         assert_eq!(records.of_setting("clean").len(), 2);
-        let text = fs::read_to_string(folder.path().join("lines/clean.jsonl")).unwrap();
+        let text = fs::read_to_string(folder.path().join("clean.jsonl")).unwrap();
         assert_eq!(text.lines().count(), 2);
         assert_eq!(records.answers(&run(1)).unwrap().image_to_text, [2]);
         assert!(records.answers(&run(3)).is_none());
-        fs::write(folder.path().join("lines/clean.jsonl"), "{\"setting\"").unwrap();
-        assert!(Records::open(folder.path().join("lines"), folder.path().join("answers"), &["clean"]).is_err());
+        fs::write(folder.path().join("clean.jsonl"), "{\"setting\"").unwrap();
+        assert!(Records::open(folder.path().to_owned(), &["clean"]).is_err());
     }
 }

@@ -11,6 +11,7 @@ use super::Fault;
 use super::client::{Answer, Client, TRIES, pause_before};
 use super::settings::Settings;
 use super::store::{Store, make};
+use crate::identity::hexadecimal;
 use crate::source::Watch;
 
 /// Bytes read at a time.
@@ -50,10 +51,6 @@ impl Content {
         let etag = self.etag.as_str();
         (etag.len() == 64 && etag.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(etag)
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Fetches the file at an address, whose first answer is at hand, to where it lies whole.

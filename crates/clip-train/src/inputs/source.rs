@@ -1,5 +1,6 @@
 //! Training pairs out of a table.
 
+use std::cell::OnceCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clip_core::{Error, InOrder, Order, PairTable, Plan, Position, Result, Shuffled};
@@ -63,6 +64,8 @@ pub(crate) struct TableSource {
     pub(crate) last: LastBatch,
     pub(crate) bad_rows: BadRows,
     pub(crate) rejects: Arc<Mutex<Rejects>>,
+    /// Pairs of the first epoch, once they were counted: an order may read a label of every row for it.
+    pub(crate) taken: OnceCell<u64>,
 }
 
 struct TableStream {
@@ -88,9 +91,11 @@ impl BatchSource for TableSource {
     fn pairs(&self) -> Option<u64> {
         // An order may leave rows out: schedules count what the first epoch takes, which the others are close to. An
         // order that fails says why when the epoch starts.
-        let plan = self.plan(0);
-        let taken = self.order.rows(&*self.table, &plan).map(|rows| rows.len());
-        Some(taken.unwrap_or_else(|_| self.table.rows()) as u64)
+        let count = || {
+            let taken = self.order.rows(&*self.table, &self.plan(0)).map(|rows| rows.len());
+            taken.unwrap_or_else(|_| self.table.rows()) as u64
+        };
+        Some(*self.taken.get_or_init(count))
     }
 
     fn start(&mut self, epoch: u64, from: &Position) -> Result<Box<dyn BatchStream + '_>> {
