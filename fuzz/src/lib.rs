@@ -65,6 +65,33 @@ pub fn torchscript(data: &[u8]) {
     read(data);
 }
 
+/// Any bytes as the index of weights in two files, one of which is there.
+pub fn sharded_index(data: &[u8]) {
+    // The same folder for all calls of a thread; what it is called and where it stands, the readers must not care about.
+    thread_local!(static FOLDER: Option<tempfile::TempDir> = shard_beside().ok());
+    FOLDER.with(|folder| {
+        let folder = folder.as_ref().expect("a folder for a few bytes");
+        let index = folder.path().join("model.safetensors.index.json");
+        std::fs::write(&index, data).expect("room for a few bytes");
+        if let Ok(file) = WeightsFile::open(&index) {
+            read_all(&file, SHARD_BYTES);
+        }
+    });
+}
+
+/// As long as the data in [`shard_beside`]'s file.
+const SHARD_BYTES: usize = 24;
+
+/// A folder with one sound file: tensors `a` and `b`.
+fn shard_beside() -> std::io::Result<tempfile::TempDir> {
+    let header = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2,2],"data_offsets":[8,24]}}"#;
+    let length = (header.len() as u64).to_le_bytes();
+    let folder = tempfile::tempdir()?;
+    let bytes = [&length[..], header.as_bytes(), &[0; SHARD_BYTES]].concat();
+    std::fs::write(folder.path().join("1.safetensors"), bytes)?;
+    Ok(folder)
+}
+
 /// Any bytes as a config, and as a preprocessor's: for each family, whether it would recognise it or not.
 ///
 /// `{"config": …, "tensors": [["name", [2, 3]], …]}`, or the config alone.
@@ -96,6 +123,7 @@ pub fn family_config(data: &[u8]) {
     };
     let _ = families.recognise(&bare);
     for family in families.iter() {
+        let _ = family.asks(&bare);
         for evidence in [&evidence, &bare] {
             let _ = through(family, evidence, &families);
         }
@@ -167,11 +195,16 @@ fn read(data: &[u8]) {
     let Ok(file) = WeightsFile::from_bytes(data.to_vec()) else {
         return;
     };
+    read_all(&file, data.len());
+}
+
+/// Reads all tensors of a file of at most so many bytes.
+fn read_all(file: &WeightsFile, most: usize) {
     for info in file.tensors.tensors() {
         match file.tensors.view(&info.name) {
             Ok(Some(view)) => {
                 assert_eq!(view.data.len(), info.bytes());
-                assert!(view.data.len() <= data.len(), "a view larger than its file");
+                assert!(view.data.len() <= most, "a view larger than its file");
             }
             Ok(None) => panic!("`{}` is announced and not there", info.name),
             Err(_) => {}
@@ -207,6 +240,9 @@ pub fn config_seeds() -> Vec<String> {
             "vision_patch_size": null, "vocab_size": 11, "text_hidden_size": 8, "text_num_hidden_layers": 1}),
         json!({"model_type": "clipzoo", "embed_dim": 4, "vision_config": tower, "text_config": bert}),
         json!({"text_config": bert, "vision_config": tower, "vision.json": {"vision_layers": 1}, "text.json": {"vocab_size": 4}}),
+        json!({"tensors": [["vision_model.embeddings.class_embedding", [8]], ["vision_model.embeddings.patch_embedding.weight", [8, 3, 2, 2]],
+            ["vision_model.embeddings.position_embedding.weight", [5, 8]], ["vision_model.encoder.layers.0.mlp.fc1.weight", [12, 8]],
+            ["text_model.embeddings.word_embeddings.weight", [11, 8]], ["text_projection.weight", [4, 8]]]}),
         json!({"preprocess_cfg": {"size": [30, 20], "resize_mode": "longest"}}),
         json!({"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 40}, "crop_size": 32}),
     ];

@@ -18,12 +18,13 @@ use proptest::prelude::*;
 
 type Body = fn(&[u8]);
 
-const TARGETS: [(&str, Body); 6] = [
+const TARGETS: [(&str, Body); 7] = [
     ("safetensors", targets::safetensors),
     ("pickle_zip", targets::pickle_zip),
     ("pickle_program", targets::pickle_program),
     ("pickle_legacy", targets::pickle_legacy),
     ("torchscript", targets::torchscript),
+    ("sharded_index", targets::sharded_index),
     ("family_config", targets::family_config),
 ];
 
@@ -197,5 +198,15 @@ fn made() -> Vec<(&'static str, String, Vec<u8>)> {
     put("safetensors", "overflow", &headed(overflow, 8));
     let overlap = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#;
     put("safetensors", "overlap", &headed(overlap, 12));
+    for (name, map) in [
+        ("sound", r#"{"a": "1.safetensors", "b": "1.safetensors"}"#),
+        ("missing-file", r#"{"a": "1.safetensors", "b": "2.safetensors"}"#),
+        ("missing-tensor", r#"{"c": "1.safetensors"}"#),
+        ("outside", r#"{"a": "../1.safetensors"}"#),
+        ("itself", r#"{"a": "model.safetensors.index.json"}"#),
+        ("number", r#"{"a": 1}"#),
+    ] {
+        put("sharded_index", name, format!(r#"{{"weight_map": {map}}}"#).as_bytes());
+    }
     made
 }

@@ -15,7 +15,7 @@ use clip_nn::tch::{Kind, Tensor};
 use clip_nn::{ImageBackbone, ImageEncoder, Params, Pass, TowerOutput};
 use serde::{Deserialize, Serialize};
 
-use crate::sizes;
+use crate::sizes::{self, MOST_BLOCKS};
 
 /// The fields of a canonical `vision_config`; defaults are RN50's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,8 +46,6 @@ impl Default for ModifiedResNetConfig {
 const EPS: f64 = 1e-5;
 /// A block gives this many times the channels it works in.
 const EXPANSION: i64 = 4;
-/// Blocks of all stages at the most, far more than any ResNet has.
-const MOST_BLOCKS: u32 = 1 << 12;
 
 fn shape([input, output]: [i64; 2], kernel: i64, stride: i64) -> ConvShape {
     ConvShape {
@@ -141,8 +139,9 @@ impl ImageBackbone for ModifiedResNet {
         let blocks = layers.iter().fold(0, |sum: u32, &stage| sum.saturating_add(stage));
         if width % 2 != 0 || layers.contains(&0) || blocks > MOST_BLOCKS {
             return Err(
-                Error::invalid(format!("config of `{name}`: width is {width}, layers is {layers:?}"))
-                    .remedy("the width is even, and each of the four stages has a block or more"),
+                Error::invalid(format!("config of `{name}`: width is {width}, layers is {layers:?}")).remedy(format!(
+                    "the width is even, and each of the four stages has a block or more, {MOST_BLOCKS} together at the most"
+                )),
             );
         }
         let features = 32 * width;

@@ -8,7 +8,7 @@ const MOST: i64 = 1 << 24;
 
 /// More blocks than any backbone has: each is kept in memory with the names of its tensors, also where the file has none of
 /// them.
-const MOST_BLOCKS: u32 = 1 << 10;
+pub(crate) const MOST_BLOCKS: u32 = 1 << 10;
 
 /// Every field is 1 or more, and not absurd.
 pub(crate) fn positive(part: &str, fields: &[(&str, i64)]) -> Result<()> {

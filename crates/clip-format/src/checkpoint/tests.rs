@@ -281,7 +281,7 @@ fn a_config_that_is_wrong_is_told_with_its_file() {
         open(folder.path())
             .unwrap_err()
             .what()
-            .starts_with("there is no config beside the weights")
+            .starts_with("the weights are those of Hugging Face's Chinese-CLIP, or of a vision-text-dual-encoder")
     );
 }
 

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 
 use clip_core::{Error, Result};
-use serde_json::{Value, json};
 
 use super::{Evidence, resnet};
 
@@ -109,15 +108,17 @@ impl<'a> Shapes<'a> {
             .count()
     }
 
-    /// The side of a square of places, of which a table has one row each and one more.
-    fn grid(&self, table: &str) -> Result<usize> {
-        let rows = self.side(table, 0)?;
-        let side = rows.saturating_sub(1).isqrt();
-        if rows > 1 && side * side == rows - 1 {
-            return Ok(side);
+    /// The side of a square of places, of which a side of a table has one row each, and some `more` before them.
+    pub(crate) fn grid(&self, table: &str, side: usize, more: usize) -> Result<usize> {
+        let rows = self.side(table, side)?;
+        let places = rows.saturating_sub(more);
+        let square = places.isqrt();
+        if places > 0 && square * square == places {
+            return Ok(square);
         }
+        let more = if more > 0 { " and one more" } else { "" };
         Err(Error::invalid(format!(
-            "the {rows} rows of `{}{table}` are no square and one more, so that they do not tell the size of pictures",
+            "the {rows} rows of `{}{table}` are no square{more}, so that they do not tell the size of pictures",
             self.prefix
         )))
     }
@@ -126,7 +127,7 @@ impl<'a> Shapes<'a> {
     pub(crate) fn vision(&self) -> Result<Vision> {
         if self.has("visual.layer1.0.conv1.weight") {
             let stage = |stage: usize| self.count(&format!("visual.layer{stage}."), ".conv1.weight");
-            let places = self.grid("visual.attnpool.positional_embedding")?;
+            let places = self.grid("visual.attnpool.positional_embedding", 0, 1)?;
             return Ok(Vision::ResNet {
                 width: self.side("visual.layer1.0.conv1.weight", 0)?,
                 layers: [1, 2, 3, 4].map(stage),
@@ -138,7 +139,7 @@ impl<'a> Shapes<'a> {
             width: self.side("visual.conv1.weight", 0)?,
             layers: self.count("visual.transformer.resblocks.", ".ln_1.weight"),
             patch,
-            image_size: self.grid("visual.positional_embedding")?.saturating_mul(patch),
+            image_size: self.grid("visual.positional_embedding", 0, 1)?.saturating_mul(patch),
             hidden: self.side("visual.transformer.resblocks.0.mlp.c_fc.weight", 0)?,
         })
     }
@@ -168,51 +169,4 @@ impl<'a> Shapes<'a> {
             types: self.side(&name("embeddings.token_type_embeddings.weight"), 0)?,
         })
     }
-}
-
-/// For a file with the names of Hugging Face's `CLIPModel`, the error that asks for its config and shows what of it the
-/// shapes tell; nothing for other names.
-pub(crate) fn hugging_face_clip(evidence: &Evidence<'_>) -> Option<Error> {
-    let shapes = Shapes::of(evidence, "");
-    let config = hugging_face_config(&shapes).ok()?;
-    Some(
-        Error::invalid(
-            "the weights are those of Hugging Face's CLIP, but config.json is missing beside them; nothing in weights tells \
-             GELU from QuickGELU, nor how many heads of attention there are",
-        )
-        .remedy(format!(
-            "put the model's config.json into the same folder; what the weights tell of it, with \"?\" to fill in: {config}"
-        )),
-    )
-}
-
-fn hugging_face_config(shapes: &Shapes<'_>) -> Result<Value> {
-    let layers = |tower: &str| shapes.count(&format!("{tower}.encoder.layers."), ".mlp.fc1.weight");
-    let hidden = |tower: &str| shapes.side(&format!("{tower}.encoder.layers.0.mlp.fc1.weight"), 0);
-    let words = "text_model.embeddings.token_embedding.weight";
-    let patches = "vision_model.embeddings.patch_embedding.weight";
-    let patch = shapes.side(patches, 3)?;
-    let grid = shapes.grid("vision_model.embeddings.position_embedding.weight")?;
-    Ok(json!({
-        "model_type": "clip",
-        "projection_dim": shapes.side("text_projection.weight", 0)?,
-        "text_config": {
-            "hidden_size": shapes.side(words, 1)?,
-            "intermediate_size": hidden("text_model")?,
-            "num_hidden_layers": layers("text_model"),
-            "num_attention_heads": "?",
-            "max_position_embeddings": shapes.side("text_model.embeddings.position_embedding.weight", 0)?,
-            "vocab_size": shapes.side(words, 0)?,
-            "hidden_act": "?",
-        },
-        "vision_config": {
-            "hidden_size": shapes.side(patches, 0)?,
-            "intermediate_size": hidden("vision_model")?,
-            "num_hidden_layers": layers("vision_model"),
-            "num_attention_heads": "?",
-            "image_size": grid.saturating_mul(patch),
-            "patch_size": patch,
-            "hidden_act": "?",
-        },
-    }))
 }

@@ -4,6 +4,7 @@
 //! It says so without reading weights and without a model: whoever adds one writes one file that implements
 //! [`Family`] and registers it.
 
+mod asked;
 mod bare;
 mod bert;
 mod chinese_clip;
@@ -95,6 +96,12 @@ pub trait Family: Send + Sync {
 
     /// Whether a checkpoint is of this family. Exactly one family may say yes.
     fn recognises(&self, evidence: &Evidence<'_>) -> bool;
+
+    /// For weights without a config whose names are this family's, while it needs one: the error that asks for it and shows
+    /// what of it names and shapes tell. A family that reads such a file, or that no names tell, leaves this as it is.
+    fn asks(&self, _evidence: &Evidence<'_>) -> Option<Error> {
+        None
+    }
 
     /// The config in canonical shape, missing fields filled in with the reference's defaults; an error names what is
     /// not supported.
@@ -290,7 +297,7 @@ impl Families {
             marks.join(", ")
         };
         let Some((file, config)) = evidence.config else {
-            if let Some(asked) = bare::hugging_face_clip(evidence) {
+            if let Some(asked) = self.iter().find_map(|family| family.asks(evidence)) {
                 return asked;
             }
             return Error::invalid("there is no config beside the weights, and their names fit no family")

@@ -4,10 +4,11 @@
 //! have an object of config for each tower, with defaults of EasyNLP's own; only the names of the tensors tell them
 //! apart, and from Hugging Face's CLIP, whose `model_type` they share.
 
-use clip_core::Result;
+use clip_core::{Error, Result};
 use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
+use super::super::asked::{OPEN, Tower, ask, projected};
 use super::super::flat::{CLIP_EPS, expect_fixed, expect_tokenizer};
 use super::super::hugging_face::PROJECTIONS;
 use super::super::towers::{
@@ -145,6 +146,22 @@ impl Family for TwoTowers {
                     .all(|key| config.get(key).is_some_and(Value::is_object))
         };
         evidence.config().is_some_and(towers) && self.has_names(evidence)
+    }
+
+    fn asks(&self, evidence: &Evidence<'_>) -> Option<Error> {
+        let vision = format!("{}vision_model.", self.vision);
+        let own = json!({
+            "model_type": MODEL_TYPES[1], "projection_dim": projected(evidence), "text_config": {"pad_token_id": OPEN},
+        });
+        [self.text.to_owned(), format!("{}roberta.", self.text)]
+            .iter()
+            .find_map(|text| {
+                let towers = [
+                    ("text_config", Tower::Bert, text.as_str()),
+                    ("vision_config", Tower::ClipVision, vision.as_str()),
+                ];
+                ask(evidence, "EasyNLP's huggingface_clip", &own, &towers)
+            })
     }
 
     fn canonical(&self, evidence: &Evidence<'_>) -> Result<Value> {

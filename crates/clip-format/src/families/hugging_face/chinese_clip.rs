@@ -2,10 +2,11 @@
 //!
 //! EasyNLP's Chinese-CLIP has the same `model_type` in a flat config.
 
-use clip_core::Result;
+use clip_core::{Error, Result};
 use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
+use super::super::asked::{Tower, ask, projected};
 use super::super::flat::expect_tokenizer;
 use super::super::towers::{
     BERT, BERT_ROWS, CLIP_VISION, CLIP_VISION_ROWS, ENCODER_ROWS, HUGGING_FACE, bert_config, bert_context, bert_pooler,
@@ -37,6 +38,17 @@ impl Family for ChineseClip {
     fn recognises(&self, evidence: &Evidence<'_>) -> bool {
         let has = |key: &str| evidence.config().is_some_and(|config| config.get(key).is_some());
         evidence.model_type() == Some(MODEL_TYPE) && has("text_config") && has("vision_config") && !has("embed_dim")
+    }
+
+    fn asks(&self, evidence: &Evidence<'_>) -> Option<Error> {
+        let own = json!({"model_type": MODEL_TYPE, "projection_dim": projected(evidence)});
+        let towers = [
+            (TEXT[0], Tower::Bert, "text_model."),
+            (VISION[0], Tower::ClipVision, "vision_model."),
+        ];
+        // A dual encoder of these two towers has the same names; its own config tells.
+        let what = "Hugging Face's Chinese-CLIP, or of a vision-text-dual-encoder of the same towers";
+        ask(evidence, what, &own, &towers)
     }
 
     fn canonical(&self, evidence: &Evidence<'_>) -> Result<Value> {

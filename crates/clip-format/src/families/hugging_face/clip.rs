@@ -1,9 +1,10 @@
 //! Hugging Face's `CLIPModel`: `openai/clip-vit-*` and what was converted to it.
 
-use clip_core::Result;
+use clip_core::{Error, Result};
 use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
+use super::super::asked::{Tower, ask, projected};
 use super::super::easynlp::has_names_of_two_towers;
 use super::super::flat::expect_tokenizer;
 use super::super::towers::{
@@ -40,6 +41,15 @@ impl Family for Clip {
         let own = ["text_model.", "vision_model."];
         let named = |prefix: &&str| evidence.tensors.iter().any(|tensor| tensor.name.starts_with(*prefix));
         evidence.model_type() == Some("clip") && (own.iter().any(named) || !has_names_of_two_towers(evidence))
+    }
+
+    fn asks(&self, evidence: &Evidence<'_>) -> Option<Error> {
+        let own = json!({"model_type": "clip", "projection_dim": projected(evidence)});
+        let towers = [
+            (TEXT[0], Tower::ClipText, "text_model."),
+            (VISION[0], Tower::ClipVision, "vision_model."),
+        ];
+        ask(evidence, "Hugging Face's CLIP", &own, &towers)
     }
 
     fn canonical(&self, evidence: &Evidence<'_>) -> Result<Value> {

@@ -3,10 +3,11 @@
 //! The towers known here are brought to canonical names; a tower of another `model_type` passes through, its config
 //! and names as they are, for whoever registered a backbone of that type.
 
-use clip_core::Result;
+use clip_core::{Error, Result};
 use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
+use super::super::asked::{OPEN, Tower, ask, projected};
 use super::super::towers::{
     BERT_ROWS, BertDefaults, CLIP_TEXT, CLIP_VISION, CLIP_VISION_ROWS, EFFICIENTNET_LITE0, ENCODER_ROWS, HUGGING_FACE,
     SIGLIP_TEXT, SIGLIP_VISION, bert_config_from, bert_context, bert_pooler, cannot, clip_vision_config,
@@ -44,6 +45,27 @@ impl Family for DualEncoder {
 
     fn recognises(&self, evidence: &Evidence<'_>) -> bool {
         evidence.model_type() == Some(NAME)
+    }
+
+    fn asks(&self, evidence: &Evidence<'_>) -> Option<Error> {
+        // Which BERT, and so where positions begin, no names tell.
+        let text = json!({"model_type": OPEN, "pad_token_id": OPEN});
+        let ask_for = |vision_type: &str, vision: Tower, prefix: &str| {
+            let own = json!({
+                "model_type": NAME, "projection_dim": projected(evidence), "text_config": text,
+                "vision_config": {"model_type": vision_type},
+            });
+            let towers = [
+                ("text_config", Tower::Bert, "text_model."),
+                ("vision_config", vision, prefix),
+            ];
+            ask(evidence, "Hugging Face's vision-text-dual-encoder", &own, &towers)
+        };
+        // CLIP's tower under the plain prefix is Chinese-CLIP too, and asked for there.
+        ask_for(VIT, Tower::Vit, "vision_model.")
+            .or_else(|| ask_for(SIGLIP_VISION, Tower::SiglipVision, "vision_model."))
+            .or_else(|| ask_for(SIGLIP_VISION, Tower::SiglipVision, "vision_model.vision_model."))
+            .or_else(|| ask_for(CLIP_VISION, Tower::ClipVision, "vision_model.vision_model."))
     }
 
     fn canonical(&self, evidence: &Evidence<'_>) -> Result<Value> {

@@ -6,6 +6,7 @@ use clip_core::{Error, Result};
 use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
+use super::super::asked::{Tower, ask};
 use super::super::flat::expect_tokenizer;
 use super::super::towers::{ENCODER_ROWS, HUGGING_FACE, SIGLIP_TEXT, SIGLIP_VISION, cannot, expect_tower, image_size};
 use super::super::{Evidence, Family, Layout, VocabularyForm};
@@ -56,6 +57,14 @@ impl Family for Siglip {
 
     fn recognises(&self, evidence: &Evidence<'_>) -> bool {
         evidence.model_type() == Some("siglip")
+    }
+
+    fn asks(&self, evidence: &Evidence<'_>) -> Option<Error> {
+        let towers = [
+            ("text_config", Tower::SiglipText, "text_model."),
+            ("vision_config", Tower::SiglipVision, "vision_model."),
+        ];
+        ask(evidence, "Hugging Face's SigLIP", &json!({"model_type": NAME}), &towers)
     }
 
     fn canonical(&self, evidence: &Evidence<'_>) -> Result<Value> {

@@ -7,8 +7,10 @@ use clip_core::{Error, Result};
 use serde_json::{Value, json};
 
 use super::super::Evidence;
+use super::super::asked::OPEN;
 use super::super::bare::{ClipText, Shapes, Vision, usual_heads};
 use super::LOGIT_BIAS;
+use super::siglip::timm_names;
 use super::write::mlp_ratio;
 use crate::weights::Format;
 
@@ -35,9 +37,9 @@ pub(super) fn config(evidence: &Evidence<'_>) -> Result<Value> {
         return Ok(config);
     }
     let model = &mut config["model_cfg"];
-    model["quick_gelu"] = "?".into();
-    model["vision_cfg"]["head_width"] = "?".into();
-    model["text_cfg"]["heads"] = "?".into();
+    model["quick_gelu"] = OPEN.into();
+    model["vision_cfg"]["head_width"] = OPEN.into();
+    model["text_cfg"]["heads"] = OPEN.into();
     Err(Error::invalid(
         "the weights are OpenCLIP's, but open_clip_config.json is missing beside them; nothing in weights tells GELU from \
          QuickGELU, nor how wide heads of attention are",
@@ -46,6 +48,63 @@ pub(super) fn config(evidence: &Evidence<'_>) -> Result<Value> {
         "{ASK}; what the weights tell of it, with `quick_gelu` true or false, `head_width` (mostly 64) and `heads` to fill \
          in: {config}"
     )))
+}
+
+/// The error for SigLIP's weights without their config; nothing for other names.
+pub(super) fn ask_for_siglip(evidence: &Evidence<'_>) -> Option<Error> {
+    let shapes = Shapes::of(evidence, "");
+    if evidence.config.is_some() || !shapes.has("visual.trunk.attn_pool.latent") {
+        return None;
+    }
+    Some(match siglip(&shapes) {
+        Ok((config, names)) => Error::invalid(
+            "the weights are those of OpenCLIP's SigLIP, but open_clip_config.json is missing beside them; nothing in weights \
+             tells GELU from its approximation by tanh, nor how many heads of attention there are",
+        )
+        .remedy(format!(
+            "{ASK}; what the weights tell of it, with \"{OPEN}\" to fill in (`timm_model_name`: {}; `approximate`: tanh or \
+             none): {config}",
+            if names.is_empty() { "none that is known has these sizes".to_owned() } else { names.join(" or ") },
+        )),
+        Err(error) => error.remedy(ASK),
+    })
+}
+
+/// The config with questions, and the picture towers of timm that have its sizes.
+fn siglip(shapes: &Shapes<'_>) -> Result<(Value, Vec<&'static str>)> {
+    let (patches, hidden) = (
+        "visual.trunk.patch_embed.proj.weight",
+        "visual.trunk.blocks.0.mlp.fc1.weight",
+    );
+    let (width, patch) = (shapes.side(patches, 0)?, shapes.side(patches, 3)?);
+    let side = shapes.grid("visual.trunk.pos_embed", 1, 0)?.saturating_mul(patch);
+    let layers = shapes.count("visual.trunk.blocks.", ".mlp.fc1.weight");
+    let names = timm_names([patch, side], [width, shapes.side(hidden, 0)?, layers]);
+    let mut text = text_cfg(shapes.clip_text("text.")?);
+    for (key, value) in [
+        ("heads", OPEN.into()),
+        ("act_kwargs", json!({"approximate": OPEN})),
+        ("no_causal_mask", true.into()),
+        ("pool_type", "last".into()),
+        ("proj_bias", shapes.has("text.text_projection.bias").into()),
+    ] {
+        text[key] = value;
+    }
+    let mut model = json!({
+        "embed_dim": width,
+        "custom_text": true,
+        "vision_cfg": {
+            "image_size": side, "timm_model_name": OPEN, "timm_model_pretrained": false, "timm_pool": "map", "timm_proj": "none",
+        },
+        "text_cfg": text,
+    });
+    if let [name] = names[..] {
+        model["vision_cfg"]["timm_model_name"] = name.into();
+    }
+    if shapes.has("logit_bias") {
+        model["init_logit_bias"] = LOGIT_BIAS.into();
+    }
+    Ok((json!({"model_cfg": model}), names))
 }
 
 const ASK: &str = "put the model's open_clip_config.json into the same folder";

@@ -3,7 +3,7 @@
 //! Of the picture tower the config has the name alone, so its sizes stand here. Sources: `TimmModel` and `TextTransformer` of
 //! open_clip 3.3.0, `vision_transformer.py` and `attention_pool.py` of timm 1.0.31; the model is that of Zhai et al. (2023).
 
-use clip_core::Result;
+use clip_core::{Error, Result};
 use clip_data::TransformConfig;
 use serde_json::{Value, json};
 
@@ -177,6 +177,10 @@ impl Family for Siglip {
         evidence.config().is_some_and(|config| timm_name(config).is_some())
     }
 
+    fn asks(&self, evidence: &Evidence<'_>) -> Option<Error> {
+        super::bare::ask_for_siglip(evidence)
+    }
+
     fn canonical(&self, evidence: &Evidence<'_>) -> Result<Value> {
         let (_, config) = evidence.required_config()?;
         let model = super::model_fields(config)?;
@@ -274,6 +278,15 @@ impl Family for Siglip {
             "resize_mode": "squash",
         }}))
     }
+}
+
+/// The picture towers of a patch and a side of pictures, a width, a hidden width and a number of layers.
+pub(super) fn timm_names([patch, side]: [usize; 2], [width, hidden, layers]: [usize; 3]) -> Vec<&'static str> {
+    let fits = |tower: &&Timm| {
+        [tower.patch, tower.side] == [patch, side]
+            && [tower.width, tower.hidden, tower.layers] == [width, hidden, layers]
+    };
+    TOWERS.iter().filter(fits).map(|tower| tower.name).collect()
 }
 
 /// The canonical picture tower of a name.

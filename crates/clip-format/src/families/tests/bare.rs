@@ -301,61 +301,6 @@ fn chinese_clips_releases_are_known_by_their_name() {
 }
 
 #[test]
-fn hugging_faces_clip_asks_for_activation_and_heads() {
-    let mut out = Builder::new();
-    let towers = [
-        (
-            "text_model",
-            [12, 20, 2],
-            ["token_embedding.weight", "position_embedding.weight"],
-        ),
-        (
-            "vision_model",
-            [16, 40, 3],
-            ["class_embedding", "position_embedding.weight"],
-        ),
-    ];
-    for (tower, [width, hidden, layers], tables) in towers {
-        for (table, rows) in tables.iter().zip([11, 10]) {
-            out.add(format!("{tower}.embeddings.{table}"), &[rows, width]);
-        }
-        for layer in 0..layers {
-            out.linear(&format!("{tower}.encoder.layers.{layer}.mlp.fc1"), hidden, width);
-        }
-    }
-    out.add("vision_model.embeddings.patch_embedding.weight", &[16, 3, 2, 2]);
-    out.add("text_projection.weight", &[EMBED, 12]);
-    let message = error(&out.table, "model.safetensors");
-    assert!(
-        message.starts_with("the weights are those of Hugging Face's CLIP, but config.json is missing"),
-        "{message}"
-    );
-    let towers = ["text_config", "vision_config"];
-    let answers: Vec<(String, Value)> = towers
-        .iter()
-        .flat_map(|tower| {
-            [
-                (format!("/{tower}/num_attention_heads"), json!(2)),
-                (format!("/{tower}/hidden_act"), json!("gelu")),
-            ]
-        })
-        .collect();
-    let answers: Vec<(&str, Value)> = answers.iter().map(|(at, value)| (at.as_str(), value.clone())).collect();
-    let config = answered(&message, &answers);
-    assert_eq!(
-        config["vision_config"],
-        json!({
-            "hidden_size": 16, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 2,
-            "image_size": 6, "patch_size": 2, "hidden_act": "gelu",
-        })
-    );
-    assert_eq!(
-        [&config["text_config"]["vocab_size"], &config["projection_dim"]],
-        [11, 3]
-    );
-}
-
-#[test]
 fn shapes_that_tell_nothing_are_named() {
     let mut table = open_clip(&USUAL, false);
     table.replace("visual.positional_embedding", &[9, 128]);

@@ -141,3 +141,52 @@ fn what_is_not_built_is_refused_by_its_key() {
         assert!(error.contains("timm_model_name` is"), "{error}");
     }
 }
+
+#[test]
+fn weights_alone_name_the_towers_of_their_sizes() {
+    let small = Sizes {
+        width: 8,
+        hidden: 12,
+        layers: 2,
+        embed: 8,
+    };
+    let mut table = tensors(small, small);
+    let error = |table: &Table| {
+        let error = Families::bundled()
+            .recognise(&evidence(None, table.tensors()))
+            .unwrap_err();
+        error.to_string()
+    };
+    assert!(error(&table).contains("`timm_model_name`: none that is known has these sizes"));
+    // Of SigLIP B/16 at 224 pixels, as far as shapes go.
+    table.replace("visual.trunk.pos_embed", &[1, 14 * 14, 768]);
+    table.replace("visual.trunk.patch_embed.proj.weight", &[768, 3, 16, 16]);
+    for layer in 0..12 {
+        table.replace(&format!("visual.trunk.blocks.{layer}.mlp.fc1.weight"), &[3072, 768]);
+    }
+    let message = error(&table);
+    assert!(
+        message.starts_with("the weights are those of OpenCLIP's SigLIP, but open_clip_config.json is missing"),
+        "{message}"
+    );
+    let mut shown: Value = serde_json::from_str(&message[message.find(": {").unwrap() + 2..]).unwrap();
+    let model = &mut shown["model_cfg"];
+    assert_eq!(model["vision_cfg"]["timm_model_name"], "vit_base_patch16_siglip_224");
+    model["text_cfg"]["heads"] = 2.into();
+    model["text_cfg"]["act_kwargs"]["approximate"] = "tanh".into();
+    let config = canonical(&open_clip::Siglip, &shown, table.tensors()).unwrap();
+    let text = &config["text_config"];
+    assert_eq!(
+        [
+            &text["hidden_size"],
+            &text["num_hidden_layers"],
+            &text["vocab_size"],
+            &config["context_length"]
+        ],
+        [8, 2, 11, 7]
+    );
+    assert_eq!(
+        [&config["text_projection"]["bias"], &config["logit_bias"]],
+        [true, true]
+    );
+}

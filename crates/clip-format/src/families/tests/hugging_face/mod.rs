@@ -1,5 +1,6 @@
 //! Hugging Face's layouts and EasyNLP's two of its towers: both ways, and who is who.
 
+mod asked;
 mod forms;
 mod layouts;
 
