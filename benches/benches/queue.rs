@@ -4,6 +4,9 @@
 //! Full queue of 65,536 pairs of 512 numbers, three of 1,000 concepts a pair. A step is the real one: towers of random
 //! weights, InfoNCE and its gradient in every weight; the optimizer is left out, which would make it a little longer. A push is
 //! the mean over a whole turn of the ring, so the recount that each turn brings is in it.
+//!
+//! What encoding concepts' names costs is given apart: 64 with their gradient, as each step of `concept_text` does, and 256
+//! without, as a refresh of the bank of `pair_image` does, every fourth step.
 #![allow(clippy::print_stdout, reason = "a bench prints its table")]
 
 use std::hint::black_box;
@@ -11,7 +14,7 @@ use std::hint::black_box;
 use clip_core::{Id, Result, serde_json::json};
 use clip_nn::tch::{self, Device, Kind, Tensor};
 use clip_nn::{
-    Asking, Compute, DualEncoder, FeatureQueue, Fresh, ImageInput, Modality, ParamOptions, Params, QueueRows,
+    Asking, Compute, DualEncoder, FeatureQueue, Fresh, ImageInput, Modality, ParamOptions, Params, Pass, QueueRows,
     TextInput, Tokens, Zoo, unit_rows,
 };
 use clip_train::{Batch, Beside, ObjectiveTables, Objectives, QueueConfig, RingQueue, StepOptions, back_propagate};
@@ -22,6 +25,8 @@ const CONCEPTS: u64 = 1_000;
 /// Titles of 8 to 20 words with their two ends.
 const TOKENS: i64 = 16;
 const BATCHES: [usize; 2] = [16, 64];
+/// Names of two or three words with their two ends.
+const NAME_TOKENS: i64 = 5;
 
 fn main() -> Result<()> {
     // A run of all benches for a glance does not wait a minute for this one.
@@ -57,7 +62,30 @@ fn main() -> Result<()> {
             "| {batch} | {whole:.2} | {push:.2} | {one:.1} | {both:.1} | {ten:.1} | {few:.2} | {all:.2} | {share:.2} % |"
         );
     }
+    let drawn = names(&model, 64, Pass::TRAIN)?;
+    let bank = tch::no_grad(|| names(&model, 256, Pass::INFER))?;
+    println!("names: 64 with their gradient {drawn:.2} s, 256 without {bank:.2} s");
     Ok(())
+}
+
+/// The seconds in which a text tower encodes names, and in a pass of training their gradient comes to its weights.
+fn names(model: &DualEncoder, many: i64, pass: Pass) -> Result<f64> {
+    let input = TextInput::Tokens(tokens(many, NAME_TOKENS));
+    seconds(1, || {
+        for parameter in model.parameters().trainable() {
+            parameter.tensor.shallow_clone().zero_grad();
+        }
+        let encoded = model.encode_texts(&input, pass)?.raw;
+        if encoded.requires_grad() {
+            encoded.square().sum(Kind::Float).backward();
+        }
+        Ok(())
+    })
+}
+
+fn tokens(rows: i64, length: i64) -> Tokens {
+    let ids = Tensor::randint(40_000, [rows, length], (Kind::Int64, Device::Cpu)) + 1;
+    Tokens { mask: ids.gt(0), ids }
 }
 
 /// The least of three runs, in seconds a time; each run does the work so many times.
@@ -173,13 +201,12 @@ fn step(model: &DualEncoder, pairs: usize) -> Result<f64> {
 
 fn pairs_of(pairs: usize) -> Batch {
     let many = pairs as i64;
-    let ids = Tensor::randint(40_000, [many, TOKENS], (Kind::Int64, Device::Cpu)) + 1;
     Batch {
         images: vec![ImageInput::Pixels(Tensor::randn(
             [many, 3, 224, 224],
             (Kind::Float, Device::Cpu),
         ))],
-        texts: vec![TextInput::Tokens(Tokens { mask: ids.gt(0), ids })],
+        texts: vec![TextInput::Tokens(tokens(many, TOKENS))],
         keys: (0..pairs as u64).map(Id).collect(),
         items: vec![None; pairs],
         concepts: vec![Vec::new(); pairs],

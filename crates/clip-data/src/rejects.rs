@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs;
-use std::io::{ErrorKind, Write};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clip_core::{Error, Id, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::pending::PendingFile;
 
@@ -45,6 +45,26 @@ impl Rejects {
     pub fn unfinished_in(mut self, folder: &Path) -> Self {
         self.unfinished = Some(folder.to_owned());
         self
+    }
+
+    /// Takes over the list that an earlier run left at the same place, for a run that goes on where that one stopped.
+    ///
+    /// # Errors
+    /// The earlier list cannot be read, or this one not written.
+    pub fn going_on(mut self) -> Result<Self> {
+        let file = match File::open(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(self),
+            opened => opened.map_err(|error| Error::io("read", &self.path, error))?,
+        };
+        for line in BufReader::new(file).lines() {
+            let line = line.map_err(|error| Error::io("read", &self.path, error))?;
+            // What somebody else wrote into it is no refused row.
+            let Some(error) = serde_json::from_str(&line).ok().and_then(|line| refusal(&line)) else {
+                continue;
+            };
+            self.push(&error)?;
+        }
+        Ok(self)
     }
 
     /// Adds a refused row. A row that was added before (training meets it in each epoch) counts once.
@@ -105,6 +125,22 @@ impl Rejects {
     }
 }
 
+/// The error that a line of a list tells of: `{"reason": "…", "row": 7, "column": "image", "file": "pairs.tsv"}`, of which
+/// only the reason must be there.
+pub(crate) fn refusal(line: &Value) -> Option<Error> {
+    let mut error = Error::invalid(line["reason"].as_str()?);
+    if let Some(file) = line["file"].as_str() {
+        error = error.file(file);
+    }
+    if let Some(row) = line["row"].as_u64() {
+        error = error.row(row);
+    }
+    if let Some(column) = line["column"].as_str() {
+        error = error.column(column);
+    }
+    Some(error)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,5 +181,25 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         drop(rejects);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+    #[test]
+    fn a_run_that_goes_on_adds_to_the_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("run");
+        let error = |row| Error::invalid("cut").file("a.tsv").row(row).column("image");
+        let listed = |rejects: Rejects| {
+            let list = rejects.finish().unwrap().unwrap();
+            fs::read_to_string(list).unwrap()
+        };
+        let mut first = Rejects::beside(&output).going_on().unwrap();
+        first.push(&error(7)).unwrap();
+        let before = listed(first);
+        let list = folder.path().join("run.rejects.jsonl");
+        fs::write(&list, format!("{before}no line of ours\n{{\"row\": 3}}\n")).unwrap();
+        let mut second = Rejects::beside(&output).going_on().unwrap();
+        second.push(&error(7)).unwrap();
+        second.push(&error(9)).unwrap();
+        assert_eq!(second.count(), 2);
+        assert_eq!(listed(second), format!("{before}{}", before.replace('7', "9")));
     }
 }

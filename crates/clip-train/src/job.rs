@@ -83,7 +83,11 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
     fit(&model, &config)?;
     let compute = config.dtype.of_pass();
     let bad_rows = bad_rows(&config);
-    let rejects = Arc::new(Mutex::new(Rejects::beside(run.path())));
+    let mut rejects = Rejects::beside(run.path());
+    if run.checkpoint().is_some() && !run.finished(&config) {
+        rejects = rejects.going_on()?;
+    }
+    let rejects = Arc::new(Mutex::new(rejects));
     let views = Arc::new(Views::new(&config.augmentation, config.text_augmentation.open()?));
     let objectives = Objectives::of_run(&config, &model, zoo)?;
     let needs = objectives.needs();
@@ -193,7 +197,7 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
     let rejects = match (rejects, &ended) {
         // Where nothing was trained, a list of before stays.
         (Some(list), Ok(summary)) if summary.done > 0 => list.finish()?,
-        // A run that was stopped has refused what it has refused.
+        // A run that was stopped has refused what it has refused, and when it goes on it adds to that.
         (Some(list), Err(_)) if list.count() > 0 => list.finish()?,
         _ => None,
     };

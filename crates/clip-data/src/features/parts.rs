@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::columns::ENDING;
 use super::{SinkOptions, feature_name, open_sink};
 use crate::pending::PendingFile;
+use crate::rejects::refusal;
 use crate::small_file::read_list;
 use crate::tensors::TensorFile;
 
@@ -264,20 +265,10 @@ impl Refusal {
     fn of(line: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(line).ok()?;
         let part = Part::ALL.into_iter().find(|part| value["part"] == part.name())?;
-        let mut error = Error::invalid(value["reason"].as_str()?);
-        if let Some(file) = value["file"].as_str() {
-            error = error.file(file);
-        }
-        if let Some(row) = value["row"].as_u64() {
-            error = error.row(row);
-        }
-        if let Some(column) = value["column"].as_str() {
-            error = error.column(column);
-        }
         Some(Self {
             part,
             row: value["number"].as_u64()?,
-            error,
+            error: refusal(&value)?,
         })
     }
 }

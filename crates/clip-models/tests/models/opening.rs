@@ -41,6 +41,33 @@ fn what_is_saved_opens_to_the_same_features() {
 }
 
 #[test]
+fn a_layout_that_cannot_hold_the_transform_is_not_written_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture("hf_clip_tiny")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let open = || {
+        load(
+            folder.path(),
+            &zoo(),
+            &Families::bundled(),
+            ParamOptions::default(),
+            None,
+        )
+        .unwrap()
+    };
+    assert_eq!((open().writer.family(), open().writer.instead_of()), ("hf-clip", None));
+    // Hugging Face's processors have no word for a picture that is made to fit and padded.
+    let preprocessor = r#"{"preprocess_cfg": {"size": 32, "resize_mode": "longest"}}"#;
+    std::fs::write(folder.path().join("preprocessor_config.json"), preprocessor).unwrap();
+    assert_eq!(
+        (open().writer.family(), open().writer.instead_of()),
+        ("clipzoo", Some("hf-clip"))
+    );
+}
+
+#[test]
 fn towers_of_two_checkpoints_are_joined_and_saved() -> Result<()> {
     let (zoo, families) = (zoo(), Families::bundled());
     let mlp = ProjectionConfig::Mlp {

@@ -106,7 +106,7 @@ fn from_every_step_to_the_bit() {
 }
 
 /// Asks the run to end once it has seen some steps.
-struct AskAt(u64, Stop);
+pub(crate) struct AskAt(pub(crate) u64, pub(crate) Stop);
 
 impl Observer for AskAt {
     fn observe(&mut self, event: &Event<'_>) -> clip_nn::clip_core::Result<()> {

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use base64::Engine as _;
 use clip_data::{ClipTransform, Columns, Decoder, Table, TableOptions, TransformConfig};
 use clip_nn::DualEncoder;
-use clip_nn::clip_core::{PairTable, Result, TokenBatch, Tokenizer, Vocabulary};
+use clip_nn::clip_core::{Observer, PairTable, Result, TokenBatch, Tokenizer, Vocabulary};
 use clip_train::{Augmentation, Existing, Job, Reading, RunConfig, RunDir, Stop, Trained, train};
 use serde_json::Value;
 
+use crate::resume::AskAt;
 use crate::tiny::{Told, Writer, open, zoo};
 
 /// A word is one of 19 ids, by its letters.
@@ -92,6 +93,8 @@ pub(crate) struct Setting {
     pub(crate) bad: Vec<u32>,
     pub(crate) workers: usize,
     pub(crate) threads: i32,
+    /// The step behind which runs are asked to stop.
+    pub(crate) stop_at: Option<u64>,
 }
 
 impl Setting {
@@ -101,6 +104,7 @@ impl Setting {
             bad: Vec::new(),
             workers: 2,
             threads: 1,
+            stop_at: None,
         }
     }
 
@@ -115,7 +119,11 @@ impl Setting {
         existing: Existing,
         fresh: DualEncoder,
     ) -> (Result<Trained>, Told) {
-        let told = Told::default();
+        let (told, stop) = (Told::default(), Stop::default());
+        let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(told.clone())];
+        if let Some(step) = self.stop_at {
+            observers.push(Box::new(AskAt(step, stop.clone())));
+        }
         let run = RunDir::open(self.path(name), existing).unwrap();
         let job = Job {
             concepts: None,
@@ -130,9 +138,9 @@ impl Setting {
             train: table(self.root.path(), "train.tsv", 23, &self.bad),
             valid: Some(table(self.root.path(), "valid.tsv", 9, &[])),
             config: config.clone(),
-            observers: vec![Box::new(told.clone())],
+            observers,
             run,
-            stop: Stop::default(),
+            stop,
         };
         clip_nn::tch::set_num_threads(self.threads);
         let trained = train(job, &zoo());

@@ -90,6 +90,35 @@ fn bad_rows_stop_the_run_or_are_listed() {
 }
 
 #[test]
+fn a_stopped_run_keeps_its_list_and_adds_to_it() {
+    let mut setting = Setting::new();
+    setting.bad = vec![2, 22];
+    let mut config = config();
+    config.data.bad_rows = BadRows::Skip;
+    config.shuffle = false;
+    let list = setting.path("run.rejects.jsonl");
+    let listed = || -> Vec<u64> {
+        let text = fs::read_to_string(&list).unwrap();
+        let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        rows.map(|row| row["row"].as_u64().unwrap()).collect()
+    };
+    // The first batch holds one bad row, the last of an epoch the other.
+    setting.stop_at = Some(1);
+    let (stopped, _) = setting.run("run", &config, Existing::Refuse, model(0.0));
+    assert!(stopped.unwrap_err().to_string().starts_with("stopped behind step 1"));
+    assert_eq!(listed(), [4]);
+    setting.stop_at = Some(9);
+    let (stopped, _) = setting.run("run", &config, Existing::Resume, model(0.0));
+    assert!(stopped.is_err());
+    assert_eq!(listed(), [4, 24]);
+    // Nothing is left of the epoch that could meet the first again.
+    setting.stop_at = None;
+    let (trained, _) = setting.run("run", &config, Existing::Resume, model(0.0));
+    assert_eq!(trained.unwrap().rejects.as_ref(), Some(&list));
+    assert_eq!(listed(), [4, 24]);
+}
+
+#[test]
 fn a_projection_that_standardises_takes_its_statistics_from_the_training_pairs() {
     let setting = Setting::new();
     let make = || {

@@ -208,6 +208,35 @@ fn inspect_shows_what_the_queue_holds_and_changes_nothing() {
         features.is_sorted_by(|one, other| one >= other) && features[3] >= 2,
         "{features:?}"
     );
+    // More features are asked for than the rarest concepts have: those are shown, without a prototype.
+    let needed = features[0];
+    folder.write(
+        "run.toml",
+        settings
+            .replace("epochs = 10", "epochs = 2")
+            .replace("min_features = 2", &format!("min_features = {needed}")),
+    );
+    folder.run(&line("choosy")).ok();
+    let choosy = folder.run("inspect choosy --queue --top 2 --json").json();
+    assert!(
+        choosy["live_concepts"].as_u64() < choosy["concepts"].as_u64(),
+        "{choosy}"
+    );
+    let rare = &choosy["fewest"][0];
+    assert!(
+        rare["features"].as_u64().unwrap() < needed && rare["name"].is_string(),
+        "{rare}"
+    );
+    assert!(
+        rare["image_prototype"].is_null() && rare["text_prototype"].is_null(),
+        "{rare}"
+    );
+    assert!(choosy["most"][0]["text_prototype"].is_object());
+    let text = folder.run("inspect choosy --queue --top 2").ok();
+    assert!(
+        text.contains(&format!("have a prototype (at least {needed} features)")),
+        "{text}"
+    );
     let name = most[0]["name"].as_str().unwrap();
     let text = folder.run("inspect run --queue").ok();
     assert!(

@@ -232,6 +232,22 @@ fn unique_by_item_is_the_product_whatever_its_column() {
 }
 
 #[test]
+fn pairs_that_no_batch_holds_are_told() {
+    let folder = set_up();
+    let table: String = (0..12)
+        .map(|row| format!("{}\tsku{}\n", table(row..row + 1).trim_end(), row.saturating_sub(8)))
+        .collect();
+    folder.write("train.tsv", table);
+    let line = "train --model model --train train.tsv --schema text:str:1,image:str:1,sku:str:1 --unique-by sku --output run \
+                --batch-size 2 --epochs 1 --threads 1 --device cpu";
+    // Nine rows are of one product, and three others find one of them each.
+    let ended = folder.run(line);
+    let said = "an epoch has 6 of the 12 pairs: no batch of 2 holds a value of `sku` twice";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    ended.ok();
+}
+
+#[test]
 fn a_run_that_diverges_fails_and_leaves_no_model() {
     let folder = set_up();
     let message = folder
