@@ -31,8 +31,13 @@ pub(crate) fn tensor(weights: &Arc<dyn Weights>, name: &str) -> Result<Option<Te
             let mapped = Arc::new(Mapped(weights.clone()));
             tensor_over(mapped, |mapped| borrowed(mapped, name), &shape, kind)
         },
-        // SAFETY: as above; the bytes were made for this tensor and have no other owner.
-        Cow::Owned(bytes) => unsafe { tensor_over(Arc::new(bytes), |bytes| bytes, &shape, kind) },
+        Cow::Owned(bytes) => {
+            // Pages that it was made of are read once and would count beside it: a quarter of a model whose file keeps
+            // queries, keys and values apart.
+            weights.release();
+            // SAFETY: as above; the bytes were made for this tensor and have no other owner.
+            unsafe { tensor_over(Arc::new(bytes), |bytes| bytes, &shape, kind) }
+        }
     };
     tensor
         .map(Some)
