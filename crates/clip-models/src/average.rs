@@ -58,11 +58,17 @@ impl Average {
         })
     }
 
-    /// Writes the average to `directory`, in the first model's layout, whole or not at all.
+    /// The first model's layout.
+    pub fn family(&self) -> &str {
+        self.first.family()
+    }
+
+    /// Writes the average to `directory`, whole or not at all, in the first model's layout, or in our own where that cannot
+    /// express it. Gives the layout's name.
     ///
     /// # Errors
     /// `alpha` is not within 0 to 1; a file cannot be read or written.
-    pub fn save(&self, alpha: f64, directory: &Path, families: &Families) -> Result<()> {
+    pub fn save(&self, alpha: f64, directory: &Path, families: &Families) -> Result<&'static str> {
         let (weights, checkpoint) = (self.weights(alpha)?, &self.first);
         let transform = checkpoint.transform_config()?;
         let family = families.for_saving(checkpoint.family(), checkpoint.config(), Some(&transform))?;
@@ -70,7 +76,8 @@ impl Average {
             transform: Some(&transform),
             vocabulary: &checkpoint.vocabulary_files(),
         };
-        save(directory, &*family, checkpoint.config(), &weights, extras)
+        save(directory, &*family, checkpoint.config(), &weights, extras)?;
+        Ok(family.name())
     }
 
     /// The average as a model; texts are cut at `context_length` tokens where given.

@@ -385,3 +385,10 @@ pub(crate) fn note(line: &str) {
     // Nothing can be done where stderr itself is gone.
     let _ = writeln_stderr(line);
 }
+
+/// Tells that a model is written in another layout than it came in.
+pub(crate) fn note_layout(came_in: &str, written: &str) {
+    note(&format!(
+        "the layout {came_in} cannot express this model's config and transform: it is written in the layout {written}"
+    ));
+}

@@ -13,7 +13,7 @@ use clip_nn::ParamOptions;
 use clip_train::{Reading, RunConfig, measure, write_report};
 
 use super::Cli;
-use super::args::{located, new_directory, note};
+use super::args::{located, new_directory, note, note_layout};
 use super::failure::{Outcome, usage};
 
 /// Flags of `average`.
@@ -22,7 +22,7 @@ use super::failure::{Outcome, usage};
   clipzoo average ./my-model runs/first/last --alpha 0.5 --output averaged
 
 The weights are (1 - ALPHA) of the first model and ALPHA of the second (WiSE-FT, Wortsman et al. 2022). Both must have the
-same config, the same names and the same shapes. The output has the first model's layout.")]
+same config, the same names and the same shapes. The output has the first model's layout, or ours where that cannot express it.")]
 pub(crate) struct Args {
     /// A model directory, a weights file or hf:owner/name[@revision]: what was known before, say
     #[arg(value_name = "A")]
@@ -44,7 +44,10 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     }
     new_directory(&args.output)?;
     let average = Average::open(located(&args.first)?, located(&args.second)?, &cli.families)?;
-    average.save(args.alpha, &args.output, &cli.families)?;
+    let layout = average.save(args.alpha, &args.output, &cli.families)?;
+    if layout != average.family() {
+        note_layout(average.family(), layout);
+    }
     note(&format!(
         "{} of {} and {} of {}, model in {}",
         1.0 - args.alpha,

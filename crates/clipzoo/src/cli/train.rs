@@ -15,7 +15,7 @@ use clip_train::{
 };
 
 use super::Cli;
-use super::args::{Compute, Cut, Dtype, located, note, print};
+use super::args::{Compute, Cut, Dtype, located, note, note_layout, print};
 use super::average::{Mix, Mixed};
 use super::failure::{Failure, Outcome, usage};
 use super::interrupt;
@@ -320,10 +320,7 @@ pub(super) fn train(
     };
     let loaded = load(cli, &config, &run, params.clone())?;
     if let Some(layout) = loaded.writer.instead_of() {
-        note(&format!(
-            "the layout {layout} cannot express this model's config and transform: it is written in the layout {}",
-            loaded.writer.family()
-        ));
+        note_layout(layout, loaded.writer.family());
     }
     // A changed view treats transparency as the model's own transform does.
     config.augmentation.alpha = loaded.preparation.image().transform_config()?.alpha;

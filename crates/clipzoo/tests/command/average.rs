@@ -105,3 +105,22 @@ fn what_cannot_be_averaged_is_refused() {
     );
     assert!(!folder.path("run/run.toml").exists());
 }
+
+#[test]
+fn another_layout_than_the_models_own_is_told() {
+    let folder = Folder::new();
+    folder.fixture("models/hf_clip_tiny", "m");
+    let ended = folder.run("average m m --output same");
+    assert!(!ended.stderr.contains("layout"), "{}", ended.stderr);
+    ended.ok();
+    // Hugging Face's processors have no word for a picture that is made to fit and padded.
+    folder.write(
+        "m/preprocessor_config.json",
+        r#"{"preprocess_cfg": {"size": 32, "resize_mode": "longest"}}"#,
+    );
+    let ended = folder.run("average m m --output other");
+    let said =
+        "the layout hf-clip cannot express this model's config and transform: it is written in the layout clipzoo";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    ended.ok();
+}
