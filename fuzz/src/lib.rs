@@ -70,9 +70,13 @@ pub fn sharded_index(data: &[u8]) {
     // The same folder for all calls of a thread; what it is called and where it stands, the readers must not care about.
     thread_local!(static FOLDER: Option<tempfile::TempDir> = shard_beside().ok());
     FOLDER.with(|folder| {
-        let folder = folder.as_ref().expect("a folder for a few bytes");
+        let Some(folder) = folder else {
+            panic!("no room for a folder of a few bytes");
+        };
         let index = folder.path().join("model.safetensors.index.json");
-        std::fs::write(&index, data).expect("room for a few bytes");
+        if let Err(error) = std::fs::write(&index, data) {
+            panic!("no room for a few bytes: {error}");
+        }
         if let Ok(file) = WeightsFile::open(&index) {
             read_all(&file, SHARD_BYTES);
         }
