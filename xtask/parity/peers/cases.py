@@ -123,11 +123,17 @@ FULL = {
     "ViT-B-32": Case("open_clip", ("hf",), of_open_clip("ViT-B-32")),
     "ViT-B-32-quickgelu": Case("open_clip", ("hf", "easynlp"), of_open_clip("ViT-B-32-quickgelu")),
     "ViT-L-14": Case("open_clip", ("hf",), of_open_clip("ViT-L-14")),
+    # EasyNLP's large English model, in its layout too.
+    "ViT-L-14-quickgelu": Case("open_clip", ("hf", "easynlp"), of_open_clip("ViT-L-14-quickgelu")),
     "RN50": Case("open_clip", (), of_open_clip("RN50")),
     "RN50-quickgelu": Case("open_clip", ("easynlp",), of_open_clip("RN50-quickgelu")),
     "ViT-B-16-SigLIP": Case("open_clip", ("hf",), of_open_clip("ViT-B-16-SigLIP", lambda text: siglip_ids(32000, text["context_length"]))),
     "cn_clip-ViT-B-16": Case(
         "chinese_clip", ("hf", "easynlp"), of_cn_clip("ViT-B-16", "RoBERTa-wwm-ext-base-chinese", "clip_cn_vit-b-16.pt")
+    ),
+    # The towers of EasyNLP's large Chinese model, which Chinese-CLIP never paired.
+    "cn_clip-ViT-L-14": Case(
+        "chinese_clip", ("hf", "easynlp"), of_cn_clip("ViT-L-14", "RoBERTa-wwm-ext-large-chinese", "clip_cn_vit-l-14.pt")
     ),
     "cn_clip-RN50": Case("chinese_clip", ("easynlp",), of_cn_clip("RN50", "RBT3-chinese", "clip_cn_rn50.pt")),
     "CLIPModel": Case("hf", ("open_clip", "easynlp"), of_transformers(CLIPModel, CLIP_BASE, clip_titles)),
