@@ -182,6 +182,7 @@ mod tests {
         drop(rejects);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
+
     #[test]
     fn a_run_that_goes_on_adds_to_the_list() {
         let folder = tempfile::tempdir().unwrap();
