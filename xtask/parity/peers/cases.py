@@ -61,17 +61,24 @@ def of_open_clip(name, ids=clip_ids):
     return write
 
 
-def of_cn_clip(vision, text, file):
-    """As Chinese-CLIP's releases: one file in half precision, a data-parallel run's prefix before each name."""
+def of_cn_clip(vision, text, file, beside=False):
+    """As Chinese-CLIP's releases: one file in half precision, a data-parallel run's prefix before each name. Two towers that
+    it never released together have their configs beside them."""
     def write(folder):
         sizes = json.loads((CN_CONFIGS / f"{vision}.json").read_text())
         layers = sizes["vision_layers"]
         sizes["vision_layers"] = json.loads(layers) if isinstance(layers, str) else layers
-        model = ChineseCLIP(**sizes, **json.loads((CN_CONFIGS / f"{text}.json").read_text()))
+        words = json.loads((CN_CONFIGS / f"{text}.json").read_text())
+        model = ChineseCLIP(**sizes, **words)
         randomise(model)
         state = {f"module.{key}": t.half() if t.is_floating_point() else t for key, t in model.state_dict().items()}
         torch.save({"epoch": 1, "step": 1, "name": "random", "state_dict": state}, folder / file)
-        return folder / file, inputs(pictures(sizes["image_resolution"]), chinese_titles(21128, 52))
+        given = inputs(pictures(sizes["image_resolution"]), chinese_titles(21128, 52))
+        if not beside:
+            return folder / file, given
+        (folder / "vision.json").write_text(json.dumps(sizes))
+        (folder / "text.json").write_text(json.dumps(words))
+        return folder, given
 
     return write
 
@@ -132,8 +139,8 @@ FULL = {
         "chinese_clip", ("hf", "easynlp"), of_cn_clip("ViT-B-16", "RoBERTa-wwm-ext-base-chinese", "clip_cn_vit-b-16.pt")
     ),
     # The towers of EasyNLP's large Chinese model, which Chinese-CLIP never paired.
-    "cn_clip-ViT-L-14": Case(
-        "chinese_clip", ("hf", "easynlp"), of_cn_clip("ViT-L-14", "RoBERTa-wwm-ext-large-chinese", "clip_cn_vit-l-14.pt")
+    "cn_clip-ViT-L-14-RoBERTa-large": Case(
+        "chinese_clip", ("hf", "easynlp"), of_cn_clip("ViT-L-14", "RoBERTa-wwm-ext-large-chinese", "clip_cn_model.pt", beside=True)
     ),
     "cn_clip-RN50": Case("chinese_clip", ("easynlp",), of_cn_clip("RN50", "RBT3-chinese", "clip_cn_rn50.pt")),
     "CLIPModel": Case("hf", ("open_clip", "easynlp"), of_transformers(CLIPModel, CLIP_BASE, clip_titles)),
