@@ -185,7 +185,9 @@ fn texts(before: &Checkpoint, after: &Checkpoint, notes: &mut Vec<String>) {
     if let (Ok(one), Ok(other)) = (before.tokenizer_rule(), after.tokenizer_rule())
         && one != other
     {
-        notes.push(format!("texts: {one} before, {other} now"));
+        notes.push(format!(
+            "texts were cut into tokens as follows: {one}; the new layout's readers do so: {other}; some texts may get other ids"
+        ));
     }
     let context = |checkpoint: &Checkpoint| checkpoint.config().get("context_length").cloned();
     if let (Some(one), Some(other)) = (context(before), context(after))

@@ -1,6 +1,7 @@
 //! Finds a checkpoint's files: by a fixed list of names, never by guessing.
 
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
 
 use clip_core::{Error, Result};
 
@@ -19,7 +20,15 @@ const CONFIG: &str = "config.json";
 
 /// The weights file that a path names: the file itself, or the first of the fixed names in a directory.
 pub(crate) fn weights(path: &Path) -> Result<PathBuf> {
-    let meta = std::fs::metadata(path).map_err(|error| Error::io("open the model", path, error))?;
+    let meta = std::fs::metadata(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound if is_like_a_repository(path) => Error::not_found("there is no such file or folder")
+            .file(path)
+            .remedy(format!(
+                "check the path; a model on a hub is named hf:{}",
+                path.display()
+            )),
+        _ => Error::io("open the model", path, error),
+    })?;
     if !meta.is_dir() {
         return Ok(path.to_owned());
     }
@@ -29,7 +38,40 @@ pub(crate) fn weights(path: &Path) -> Result<PathBuf> {
     let files: Vec<&str> = names.into_iter().filter(is_file).collect();
     choose(&files)
         .map(|name| path.join(name))
-        .map_err(|error| error.file(path))
+        .map_err(|error| a_run(path).unwrap_or(error).file(path))
+}
+
+/// Whether a path is written as a repository's name is: `owner/name`.
+fn is_like_a_repository(path: &Path) -> bool {
+    let mut parts = path.components();
+    let named = |part: Option<Component<'_>>| matches!(part, Some(Component::Normal(_)));
+    path.is_relative() && named(parts.next()) && named(parts.next()) && parts.next().is_none()
+}
+
+/// The error for the folder of a training run, or of one of its checkpoints, which hold models and are none.
+fn a_run(path: &Path) -> Option<Error> {
+    let models = |names: &[&str]| -> Vec<String> {
+        let paths = names.iter().map(|name| path.join(name));
+        paths
+            .filter(|path| path.is_dir())
+            .map(|path| path.display().to_string())
+            .collect()
+    };
+    if path.join("run.toml").is_file() {
+        let error = Error::invalid("this is a training run, not a model");
+        return Some(match models(&["best", "last"]).as_slice() {
+            [] => error.remedy("it has written no model yet: go on with `clipzoo train --resume`"),
+            models => error.remedy(format!(
+                "name the model in it, {}; `clipzoo inspect RUN --queue` shows its feature queue",
+                models.join(" or ")
+            )),
+        });
+    }
+    let model = models(&["model"]).pop().filter(|_| path.join("state.json").is_file())?;
+    Some(
+        Error::invalid("this is a checkpoint that a run goes on from, not a model")
+            .remedy(format!("name the model in it, {model}")),
+    )
 }
 
 /// Of the names of a directory's files the one to open: the first of the fixed names, or the only one of Chinese-CLIP's.

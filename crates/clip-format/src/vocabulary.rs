@@ -304,7 +304,11 @@ fn bpe(file: Option<&Path>, options: BpeOptions) -> Result<Arc<dyn Tokenizer>> {
         return Ok(Arc::new(ClipBpe::bundled(options)?));
     };
     if VocabularyKind::of_file(file)? == VocabularyKind::WordPiece {
-        return Err(Error::invalid("is a WordPiece vocabulary, but the text tower takes byte pairs").file(file));
+        return Err(
+            Error::invalid("is a WordPiece vocabulary, but the text tower takes byte pairs")
+                .file(file)
+                .remedy("put the model's merges.txt or tokenizer.json in its place"),
+        );
     }
     Ok(Arc::new(ClipBpe::open(file, options)?))
 }
@@ -317,7 +321,9 @@ fn word_piece(file: Option<&Path>, options: WordPieceOptions) -> Result<Arc<dyn 
         VocabularyKind::of_file(file)?,
         VocabularyKind::Merges | VocabularyKind::GzipMerges
     ) {
-        return Err(Error::invalid("holds byte pairs, but the text tower takes WordPiece").file(file));
+        return Err(Error::invalid("holds byte pairs, but the text tower takes WordPiece")
+            .file(file)
+            .remedy("put the model's vocab.txt (a word piece a line) or tokenizer.json in its place"));
     }
     Ok(Arc::new(ChineseWordPiece::open(file, options)?))
 }
@@ -338,15 +344,17 @@ pub fn check_vocabulary(size: usize, rows: usize, file: Option<&Path>) -> Result
     if fits {
         return Ok(());
     }
-    let error = Error::invalid(format!(
-        "the vocabulary does not fit the weights: {size} tokens, {rows} embeddings"
-    ));
+    let error = |which| {
+        Error::invalid(format!(
+            "{which} does not fit the weights: {size} tokens, {rows} embeddings"
+        ))
+    };
     Err(match file {
-        Some(file) => error
+        Some(file) => error("the vocabulary")
             .file(file)
             .remedy("put the model's own vocabulary into its folder"),
-        None => error.remedy(format!(
-            "the model brings none; put {} into its folder",
+        None => error("the model brings no vocabulary, and the bundled one").remedy(format!(
+            "put the model's own into its folder: {}",
             VOCABULARIES.join(" or ")
         )),
     })

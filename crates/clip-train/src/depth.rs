@@ -12,7 +12,11 @@ const TOWERS: [&str; 2] = ["image", "text"];
 /// How many of each tower's first blocks keep their weights (and adapters), the embeddings below them included; 0 locks
 /// nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table, as `lock_layers = { image = 4, text = 6 }` or `--set lock_layers.image=4`"
+)]
 pub struct LockLayers {
     /// Blocks of the image tower.
     pub image: u32,

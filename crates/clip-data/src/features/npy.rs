@@ -42,7 +42,8 @@ impl NpySink {
 
     fn write(&mut self, mut rows: FeatureRows) -> Result<()> {
         if rows.texts.is_some() && rows.images.is_some() {
-            return Err(Error::invalid("a .npy file holds one array, texts or images").remedy("write .safetensors"));
+            return Err(Error::invalid("a .npy file holds one array, texts or images")
+                .remedy("write .safetensors, or one of the two"));
         }
         let (first, columns) = (rows.first, mem::take(&mut rows.columns));
         let checked = self.lines.take(rows)?;

@@ -219,7 +219,7 @@ fn what_a_format_cannot_hold_is_refused() {
     };
     assert_eq!(
         message("x.npy", vec![both()]),
-        "x.npy: a .npy file holds one array, texts or images; write .safetensors"
+        "x.npy: a .npy file holds one array, texts or images; write .safetensors, or one of the two"
     );
     assert_eq!(
         message("x.tsv", vec![both()]),

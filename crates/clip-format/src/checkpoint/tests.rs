@@ -330,7 +330,7 @@ fn the_vocabulary_is_judged_when_it_is_asked_for() {
     let checkpoint = open(&fixture("oc_vit_tiny")).unwrap();
     let error = checkpoint.tokenizer(None).err().unwrap().to_string();
     assert!(
-        error.contains("the vocabulary does not fit the weights: 49408 tokens, 400 embeddings"),
+        error.contains("the bundled one does not fit the weights: 49408 tokens, 400 embeddings"),
         "{error}"
     );
     let checkpoint = open(&fixture("hf_vtde_bert_clipvision_tiny")).unwrap();

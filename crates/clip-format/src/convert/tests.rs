@@ -309,8 +309,9 @@ fn what_readers_of_the_layout_do_differently_is_said() {
     assert_eq!(
         notes,
         [
-            "texts: word pieces by BERT's rules, case kept, nothing looks at a literal pad token before, word pieces by BERT's \
-          rules, lower case, nothing looks at a literal pad token now"
+            "texts were cut into tokens as follows: word pieces by BERT's rules, case kept, nothing looks at a literal pad token; \
+             the new layout's readers do so: word pieces by BERT's rules, lower case, nothing looks at a literal pad token; some \
+             texts may get other ids"
         ]
     );
 }

@@ -84,7 +84,10 @@ pub(crate) fn ask(evidence: &Evidence<'_>, what: &str, own: &Value, parts: &[Par
             "the weights are those of {what}, but config.json is missing beside them; nothing in weights tells GELU from \
              QuickGELU, nor how many heads of attention there are"
         ))
-        .remedy(format!("{ASK}; what the weights tell of it, with \"{OPEN}\" to fill in: {config}")),
+        .remedy(format!(
+            "{ASK}; what the weights tell of it, with \"{OPEN}\" to fill in (`hidden_act` is gelu, quick_gelu or, in SigLIP, \
+             gelu_pytorch_tanh; `num_attention_heads` mostly a 64th of `hidden_size`): {config}"
+        )),
         Err(error) => error.remedy(ASK),
     })
 }

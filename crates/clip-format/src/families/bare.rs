@@ -23,6 +23,17 @@ pub(crate) fn usual_heads(width: usize, tower: &str) -> Result<usize> {
     )))
 }
 
+/// The error for weights without a config whose names no family knows.
+pub(super) fn of_no_family(evidence: &Evidence<'_>) -> Error {
+    let are_features = |name: &str| name == "text_features" || name == "image_features";
+    if !evidence.tensors.is_empty() && evidence.tensors.iter().all(|tensor| are_features(&tensor.name)) {
+        return Error::invalid("this is a file of features, not a model")
+            .remedy("`clipzoo evaluate --text-features FILE --image-features FILE` ranks them");
+    }
+    Error::invalid("there is no config beside the weights, and their names fit no family")
+        .remedy("add the model's open_clip_config.json or config.json; `clipzoo models` lists what is known")
+}
+
 /// The tensors under a prefix.
 pub(crate) struct Shapes<'a> {
     shapes: HashMap<&'a str, &'a [usize]>,

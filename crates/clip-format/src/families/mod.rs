@@ -286,6 +286,12 @@ impl Families {
     }
 
     fn unknown(&self, evidence: &Evidence<'_>) -> Error {
+        let Some((file, config)) = evidence.config else {
+            return self
+                .iter()
+                .find_map(|family| family.asks(evidence))
+                .unwrap_or_else(|| bare::of_no_family(evidence));
+        };
         let marks: Vec<String> = self
             .known
             .iter()
@@ -295,13 +301,6 @@ impl Families {
             "none".to_owned()
         } else {
             marks.join(", ")
-        };
-        let Some((file, config)) = evidence.config else {
-            if let Some(asked) = self.iter().find_map(|family| family.asks(evidence)) {
-                return asked;
-            }
-            return Error::invalid("there is no config beside the weights, and their names fit no family")
-                .remedy(format!("add open_clip_config.json or config.json; known: {known}"));
         };
         let what = match config.get("model_type") {
             Some(model_type) => format!("`model_type` {model_type} in {file} is of no known family"),

@@ -8,7 +8,11 @@ use serde::{Deserialize, Serialize};
 /// in their place. Projections and temperature are trained as without, unless `lock` names them. The models that are
 /// written have the adapters merged: they are ordinary ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table, as `lora = { rank = 8, alpha = 16, targets = [\"qkv\"] }` or `--set lora.rank=8`"
+)]
 pub struct LoraConfig {
     /// Rows of the thin matrices.
     pub rank: i64,

@@ -1,20 +1,29 @@
 //! What a resumed run is told otherwise than before.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Settings that change no number: where it is started from, who loads and who is told, how often and what is kept.
+const OF_NO_NUMBER: [&str; 6] = [
+    "checkpoint_every",
+    "environment.directory",
+    "environment.workers",
+    "keep",
+    "log_every",
+    "report",
+];
+
 /// What a resumed run is told otherwise than before, a sentence a setting.
 pub(super) fn changes(before: &str, now: &str) -> Vec<String> {
     let parse = |text: &str| {
-        let mut table = toml::from_str::<toml::Table>(text).unwrap_or_default();
-        if let Some(toml::Value::Table(environment)) = table.get_mut("environment") {
-            // Where it is started from changes no number.
-            environment.remove("directory");
-        }
-        table
+        let mut settings = BTreeMap::new();
+        flat("", toml::from_str(text).unwrap_or_default(), &mut settings);
+        settings
     };
     let (before, now) = (parse(before), parse(now));
-    let mut names: Vec<&String> = before.keys().chain(now.keys()).collect();
-    names.sort();
-    names.dedup();
-    let differs = names.into_iter().filter(|name| before.get(*name) != now.get(*name));
+    let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let differs = names
+        .into_iter()
+        .filter(|name| !OF_NO_NUMBER.contains(&name.as_str()) && before.get(*name) != now.get(*name));
     let show = |value: Option<&toml::Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
     differs
         .map(|name| {
@@ -22,6 +31,19 @@ pub(super) fn changes(before: &str, now: &str) -> Vec<String> {
             format!("`{name}` was {old} before and is {new} now, so the numbers are not those of one uninterrupted run")
         })
         .collect()
+}
+
+/// Settings under their full names: `queue.capacity`.
+fn flat(at: &str, table: toml::Table, settings: &mut BTreeMap<String, toml::Value>) {
+    for (name, value) in table {
+        let name = if at.is_empty() { name } else { format!("{at}.{name}") };
+        match value {
+            toml::Value::Table(inner) => flat(&name, inner, settings),
+            value => {
+                settings.insert(name, value);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -48,5 +70,16 @@ mod tests {
             "{told:?}"
         );
         assert!(changes(&before.to_toml().unwrap(), &before.to_toml().unwrap()).is_empty());
+        // Of a table only what differs is named, and of what changes no number nothing.
+        let mut now = before.clone();
+        now.log_every += 1;
+        now.environment.workers += 1;
+        now.environment.threads += 1;
+        let told = changes(&before.to_toml().unwrap(), &now.to_toml().unwrap());
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].starts_with("`environment.threads` was 0 before and is 1 now"),
+            "{told:?}"
+        );
     }
 }

@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// The labels to choose from, one a row, with synonyms
     #[arg(long, value_name = "FILE")]
     labels: PathBuf,
-    /// A sentence around each label, {} being the label; several are averaged [default: \"A photo of a {}.\"]
+    /// A sentence around each label, {} being the label; several are averaged [default: "A photo of a {}."]
     #[arg(long, value_name = "TEXT", conflicts_with = "templates")]
     template: Vec<String>,
     /// A bundled set of sentences: general, fashion, chinese

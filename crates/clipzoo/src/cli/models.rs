@@ -41,13 +41,9 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         }
         return Ok(print(&object.to_string())?);
     }
-    for (name, parts) in &lists {
-        let parts = if parts.is_empty() {
-            "none".to_owned()
-        } else {
-            parts.join(", ")
-        };
-        print(&format!("{:<17}{parts}", name.replace('_', " ")))?;
+    // A list without entries is of parts that only somebody else's crate brings.
+    for (name, parts) in lists.iter().filter(|(_, parts)| !parts.is_empty()) {
+        print(&format!("{:<17}{}", name.replace('_', " "), parts.join(", ")))?;
     }
     print(&format!("{:<17}{cuda}", "CUDA devices"))?;
     print("\nlayouts of checkpoints: what `convert --to` takes, the family, what it is recognised by")?;

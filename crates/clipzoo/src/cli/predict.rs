@@ -23,10 +23,10 @@ use super::predict_work::{Shard, Source, Work};
   clipzoo predict --model ./my-model --table products.tsv --output features.safetensors
   clipzoo predict --model ./my-model --texts titles.txt --images photos/ --output features.safetensors
   clipzoo predict --model ./my-model --table products.csv --id-column sku --append-cols brand --output features.parquet
-  clipzoo predict --model ./my-model --table products.tsv --shard 2/4 --output part-2.npy
+  clipzoo predict --model ./my-model --table products.tsv --only images --shard 2/4 --output part-2.npy
 
 OUTPUT's extension is its format: .safetensors holds `text_features` and/or `image_features`, [rows, dim], unit rows, in
-input order; .npy (texts or pictures); .jsonl (an object a row); .tsv (EasyNLP's); .parquet. A refused row, or a part that a
+input order; .npy (texts or pictures: of a table with both, --only says which); .jsonl (an object a row); .tsv (EasyNLP's); .parquet. A refused row, or a part that a
 row does not have (--partial), is a row of zeros, or null.
 Columns carried along (--append-cols, --id-column) stand in the rows of .jsonl, .tsv and .parquet; beside .safetensors and
 .npy they go to OUTPUT.columns.jsonl, an object a row.
@@ -179,10 +179,11 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         return Ok(print(&object.to_string())?);
     }
     note(&format!(
-        "{}: {} texts, {} pictures, {dim} dimensions",
+        "{}: {} texts, {} pictures, {dim} dimensions, computed in {}",
         args.output.display(),
         rows.texts,
         rows.images,
+        pipeline.compute().name(),
     ));
     Ok(())
 }

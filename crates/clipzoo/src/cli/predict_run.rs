@@ -189,7 +189,7 @@ fn take_over(parts: &Parts, args: &Args, rejects: &mut Rejects, sink: &mut dyn F
     parts.replay(sink)?;
     if args.resume {
         note(&match parts.total() {
-            0 => "there is nothing to go on with: all rows are made".to_owned(),
+            0 => "no finished rows are kept to go on with: it begins with the first".to_owned(),
             rows => format!("{rows} rows were finished before and are taken over"),
         });
     }

@@ -27,7 +27,7 @@ use super::tuning::TuningFlags;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   clipzoo train --model ./my-model --train pairs.tsv --valid valid.tsv --output runs/first
-  clipzoo train --image-tower efficientnet.pth --text-tower ./minilm --config run.toml --output runs/joined
+  clipzoo train --image-tower efficientnet-lite0.pth --text-tower ./minilm --config run.toml --output runs/joined
   clipzoo train --config runs/first/run.toml --output runs/first --resume
 
 OUTPUT holds best/ and last/ (model directories), report.html (curves, settings, what titles find before and after),
@@ -58,34 +58,34 @@ pub(crate) struct Args {
     #[arg(long)]
     resume: bool,
 
-    /// How often each pair is seen
+    /// How often each pair is seen [default: 10]
     #[arg(long, value_name = "N", help_heading = "Training")]
     epochs: Option<u64>,
-    /// Pairs a step
+    /// Pairs a step [default: 64]
     #[arg(long, value_name = "N", help_heading = "Training")]
     batch_size: Option<usize>,
     /// Pairs that go through a tower at once; memory and time, not the result
     #[arg(long, value_name = "N", help_heading = "Training")]
     micro_batch: Option<usize>,
-    /// The rate after the warm-up
+    /// The rate after the warm-up [default: 5e-5]
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
     lr: Option<f64>,
-    /// Steps over which the rate goes up
+    /// Steps over which the rate goes up [default: 0]
     #[arg(long, value_name = "N", help_heading = "Training")]
     warmup_steps: Option<u64>,
-    /// Weight decay
+    /// Weight decay [default: 0.2]
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
     weight_decay: Option<f64>,
-    /// How the rate goes on after the warm-up
+    /// How the rate goes on after the warm-up [default: cosine]
     #[arg(long, value_enum, help_heading = "Training")]
     schedule: Option<ScheduleName>,
-    /// The most that all gradients' common norm may be; 0 for no limit
+    /// The most that all gradients' common norm may be; 0 for no limit [default: 1]
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
     grad_clip: Option<f64>,
-    /// Decides every random number
+    /// Decides every random number [default: 0]
     #[arg(long, value_name = "N", help_heading = "Training")]
     seed: Option<u64>,
-    /// Whether an epoch's order is drawn; false takes the rows in order
+    /// Whether an epoch's order is drawn; false takes the rows in order [default: true]
     #[arg(long, value_name = "BOOL", help_heading = "Training")]
     shuffle: Option<bool>,
     /// No batch holds a product (see --item-column), or another column's value, twice
@@ -94,13 +94,13 @@ pub(crate) struct Args {
     /// How many checkpoints stay: a number of the newest, or all [default: 2]
     #[arg(long, value_name = "N", help_heading = "Training")]
     keep: Option<Keep>,
-    /// Any other setting of run.toml, as `evaluation.every=200` or `betas=[0.9,0.999]`; flags of its own name go before
+    /// Any other setting of run.toml, as `evaluation.every=200` or `betas=[0.9,0.999]`; where a key has a flag of its own, the flag wins
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Training")]
     set: Vec<String>,
     /// What keeps its weights: image, text (the towers), or any prefix of weight names
     #[arg(long, value_name = "PREFIX", num_args = 1.., help_heading = "Training")]
     lock: Vec<String>,
-    /// Steps between lines of metrics.jsonl
+    /// Steps between lines of metrics.jsonl [default: 1]
     #[arg(long, value_name = "N", help_heading = "Training")]
     log_every: Option<u64>,
     /// Steps between checkpoints, or epoch [default: epoch]
@@ -271,6 +271,20 @@ pub(super) fn train(
     args: &mut Args,
     watch: impl FnOnce(&Ready<'_>) -> Outcome<Observers>,
 ) -> Outcome<(Trained, Option<Mixed>)> {
+    let was_there = args.output.exists();
+    let trained = begin(cli, args, watch);
+    if trained.is_err() && !was_there {
+        // What failed before anything was written leaves no empty folder; one with files in it stays.
+        let _ = std::fs::remove_dir(&args.output);
+    }
+    trained
+}
+
+fn begin(
+    cli: &Cli,
+    args: &mut Args,
+    watch: impl FnOnce(&Ready<'_>) -> Outcome<Observers>,
+) -> Outcome<(Trained, Option<Mixed>)> {
     args.compute.set_threads()?;
     let device = args.compute.device()?;
     let existing = if args.resume {
@@ -292,8 +306,19 @@ pub(super) fn train(
             "pass --valid FILE, or leave --patience out",
         );
     }
+    if run.checkpoint().is_some() && args.compute.threads.is_none() && config.environment.threads > 0 {
+        // As many as before, or the numbers would be others.
+        args.compute.threads = Some(config.environment.threads);
+        args.compute.set_threads()?;
+    }
     config.environment = Environment::here(device, args.compute.workers());
     let Some(train_file) = config.data.train.clone() else {
+        if args.resume && run.config()?.is_none() {
+            return usage(
+                format!("{}: there is no run to go on with", args.output.display()),
+                "check --output, or leave --resume out and name the pairs with --train",
+            );
+        }
         return usage(
             "no training pairs are named",
             "pass --train FILE, or set data.train in the config file",

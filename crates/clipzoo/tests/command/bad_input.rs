@@ -224,9 +224,8 @@ fn a_vocabulary_that_does_not_fit_the_weights() {
         .failed();
     assert_eq!(
         message,
-        "model: the vocabulary does not fit the weights: 49408 tokens, 400 embeddings; the model brings \
-         none; put vocab.txt or merges.txt or tokenizer.json or bpe_simple_vocab_16e6.txt.gz into its \
-         folder"
+        "model: the model brings no vocabulary, and the bundled one does not fit the weights: 49408 tokens, 400 embeddings; put \
+         the model's own into its folder: vocab.txt or merges.txt or tokenizer.json or bpe_simple_vocab_16e6.txt.gz"
     );
     // Pictures need no vocabulary.
     folder.write("p.png", png(20, [1, 2, 3]));

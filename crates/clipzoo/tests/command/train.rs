@@ -209,6 +209,55 @@ fn a_run_goes_on_with_its_own_settings() {
     let settings: toml::Table = folder.text("run/run.toml").parse().unwrap();
     assert_eq!(settings["seed"].as_integer(), Some(7));
     assert_eq!(settings["batch_size"].as_integer(), Some(8));
+    // The threads it had, whatever the machine has; what is written how often changes no number.
+    let ended =
+        folder.run("train --output run --resume --set max_steps=15 --epochs 3 --device cpu --log-every 2 --workers 3");
+    for key in ["`epochs` was 2", "`max_steps` was nothing"] {
+        assert!(ended.stderr.contains(key), "{}", ended.stderr);
+    }
+    for key in ["environment", "log_every"] {
+        assert!(!ended.stderr.contains(key), "{}", ended.stderr);
+    }
+    ended.ok();
+    let settings: toml::Table = folder.text("run/run.toml").parse().unwrap();
+    assert_eq!(settings["environment"]["threads"].as_integer(), Some(1));
+}
+
+#[test]
+fn a_run_that_is_not_there_and_one_that_is_no_model_are_told() {
+    let folder = set_up();
+    let message = folder.run("train --output typo --resume --device cpu").misused();
+    assert_eq!(
+        message,
+        "typo: there is no run to go on with; check --output, or leave --resume out and name the pairs with --train"
+    );
+    assert!(!folder.path("typo").exists());
+    folder.run(&line("run", "--epochs 1")).ok();
+    let message = folder.run("inspect run").failed();
+    assert_eq!(
+        message,
+        "run: this is a training run, not a model; name the model in it, run/best or run/last; `clipzoo inspect RUN --queue` \
+         shows its feature queue"
+    );
+    let checkpoint = format!("run/checkpoints/{}", folder.names("run/checkpoints")[0]);
+    let message = folder.run(&format!("inspect {checkpoint}")).failed();
+    assert!(
+        message.ends_with(&format!("name the model in it, {checkpoint}/model")),
+        "{message}"
+    );
+    let message = folder.run("inspect openai/clip-vit-base-patch32").failed();
+    assert!(
+        message.ends_with("a model on a hub is named hf:openai/clip-vit-base-patch32"),
+        "{message}"
+    );
+    folder.write("t.txt", "red shoe\n");
+    folder
+        .run("predict --model run/last --texts t.txt --output f.safetensors")
+        .ok();
+    let message = folder.run("inspect f.safetensors").failed();
+    assert!(message.contains("this is a file of features, not a model"), "{message}");
+    let message = folder.run(&line("other", "--epochs 1 --set lora=4")).misused();
+    assert!(message.contains("--set lora.rank=8"), "{message}");
 }
 
 #[test]

@@ -45,8 +45,8 @@ pub(super) fn config(evidence: &Evidence<'_>) -> Result<Value> {
          QuickGELU, nor how wide heads of attention are",
     )
     .remedy(format!(
-        "{ASK}; what the weights tell of it, with `quick_gelu` true or false, `head_width` (mostly 64) and `heads` to fill \
-         in: {config}"
+        "{ASK}; what the weights tell of it, with `quick_gelu` true or false, `head_width` (mostly 64) and `heads` (mostly a \
+         64th of `width`) to fill in: {config}"
     )))
 }
 
