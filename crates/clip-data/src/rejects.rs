@@ -52,17 +52,12 @@ impl Rejects {
     /// # Errors
     /// The earlier list cannot be read, or this one not written.
     pub fn going_on(mut self) -> Result<Self> {
-        let file = match File::open(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(self),
-            opened => opened.map_err(|error| Error::io("read", &self.path, error))?,
-        };
-        for line in BufReader::new(file).lines() {
-            let line = line.map_err(|error| Error::io("read", &self.path, error))?;
+        let path = self.path.clone();
+        for line in lines(&path)? {
             // What somebody else wrote into it is no refused row.
-            let Some(error) = serde_json::from_str(&line).ok().and_then(|line| refusal(&line)) else {
-                continue;
-            };
-            self.push(&error)?;
+            if let Some(error) = refusal(&line?) {
+                self.push(&error)?;
+            }
         }
         Ok(self)
     }
@@ -123,6 +118,18 @@ impl Rejects {
             _ => Ok(None),
         }
     }
+}
+
+/// The lines of a list as JSON, one at a time; null for one that is none, as the last of a process that was ended may be. No
+/// file is no line.
+pub(crate) fn lines(path: &Path) -> Result<impl Iterator<Item = Result<Value>>> {
+    let io = move |error| Error::io("read", path, error);
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        opened => Some(opened.map_err(io)?),
+    };
+    let lines = file.map(|file| BufReader::new(file).lines()).into_iter().flatten();
+    Ok(lines.map(move |line| Ok(serde_json::from_str(&line.map_err(io)?).unwrap_or_default())))
 }
 
 /// The error that a line of a list tells of: `{"reason": "…", "row": 7, "column": "image", "file": "pairs.tsv"}`, of which

@@ -1,9 +1,11 @@
 //! Finds a checkpoint's files: by a fixed list of names, never by guessing.
 
 use std::io::ErrorKind;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use clip_core::{Error, Result};
+
+use crate::source::{SCHEME, is_name_without_scheme};
 
 /// Weights files, in the order they are taken: an index before a single file, safetensors before pickle.
 pub(crate) const WEIGHTS: [&str; 6] = [
@@ -21,10 +23,10 @@ const CONFIG: &str = "config.json";
 /// The weights file that a path names: the file itself, or the first of the fixed names in a directory.
 pub(crate) fn weights(path: &Path) -> Result<PathBuf> {
     let meta = std::fs::metadata(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound if is_like_a_repository(path) => Error::not_found("there is no such file or folder")
+        ErrorKind::NotFound if is_name_without_scheme(path) => Error::not_found("there is no such file or folder")
             .file(path)
             .remedy(format!(
-                "check the path; a model on a hub is named hf:{}",
+                "check the path; a model on a hub is named {SCHEME}{}",
                 path.display()
             )),
         _ => Error::io("open the model", path, error),
@@ -39,13 +41,6 @@ pub(crate) fn weights(path: &Path) -> Result<PathBuf> {
     choose(&files)
         .map(|name| path.join(name))
         .map_err(|error| a_run(path).unwrap_or(error).file(path))
-}
-
-/// Whether a path is written as a repository's name is: `owner/name`.
-fn is_like_a_repository(path: &Path) -> bool {
-    let mut parts = path.components();
-    let named = |part: Option<Component<'_>>| matches!(part, Some(Component::Normal(_)));
-    path.is_relative() && named(parts.next()) && named(parts.next()) && parts.next().is_none()
 }
 
 /// The error for the folder of a training run, or of one of its checkpoints, which hold models and are none.

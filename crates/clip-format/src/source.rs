@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clip_core::Result;
 
 /// What names on a hub begin with.
-const SCHEME: &str = "hf:";
+pub(crate) const SCHEME: &str = "hf:";
 
 /// Whoever watches a download. Every method may do nothing.
 pub trait Watch {
@@ -28,6 +28,17 @@ impl Watch for () {}
 /// Whether this names a model on a hub (`hf:owner/name[@revision]`) rather than a path.
 pub fn is_hub_name(path: impl AsRef<Path>) -> bool {
     path.as_ref().to_str().is_some_and(|path| path.starts_with(SCHEME))
+}
+
+/// Whether a path would name a model on a hub if the scheme stood before it. A build that knows no such names has none.
+#[cfg(feature = "hub")]
+pub(crate) fn is_name_without_scheme(path: &Path) -> bool {
+    path.to_str().is_some_and(crate::hub::is_name)
+}
+
+#[cfg(not(feature = "hub"))]
+pub(crate) fn is_name_without_scheme(_path: &Path) -> bool {
+    false
 }
 
 /// The path of a model: a path as it is; a name on a hub, `hf:owner/name[@revision]`, as the folder in the cache that its

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use clip_core::{Embeddings, Error, FeatureRows, FeatureSink, Modality, Result};
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::columns::ENDING;
 use super::{SinkOptions, feature_name, open_sink};
 use crate::pending::PendingFile;
-use crate::rejects::refusal;
+use crate::rejects;
 use crate::small_file::read_list;
 use crate::tensors::TensorFile;
 
@@ -262,13 +262,12 @@ impl Refusal {
         })
     }
 
-    fn of(line: &str) -> Option<Self> {
-        let value: Value = serde_json::from_str(line).ok()?;
-        let part = Part::ALL.into_iter().find(|part| value["part"] == part.name())?;
+    fn of(line: &Value) -> Option<Self> {
+        let part = Part::ALL.into_iter().find(|part| line["part"] == part.name())?;
         Some(Self {
             part,
-            row: value["number"].as_u64()?,
-            error: refusal(&value)?,
+            row: line["number"].as_u64()?,
+            error: rejects::refusal(line)?,
         })
     }
 }
@@ -342,15 +341,9 @@ fn same_run(folder: &Path, run: &Map<String, Value>) -> Result<()> {
 
 /// Refused rows of the parts that are finished. A last line that was cut was about a row of a part that is not.
 fn earlier_refusals(folder: &Path, rows: &BTreeMap<Part, u64>) -> Result<Vec<Refusal>> {
-    let path = folder.join(REFUSED);
-    let file = match File::open(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened.map_err(|error| Error::io("read", &path, error))?,
-    };
     let mut refused = Vec::new();
-    for line in BufReader::new(file).lines() {
-        let line = line.map_err(|error| Error::io("read", &path, error))?;
-        let refusal = Refusal::of(&line);
+    for line in rejects::lines(&folder.join(REFUSED))? {
+        let refusal = Refusal::of(&line?);
         refused.extend(refusal.filter(|refusal| rows.get(&refusal.part).is_some_and(|&rows| refusal.row < rows)));
     }
     Ok(refused)

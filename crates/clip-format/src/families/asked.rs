@@ -5,7 +5,7 @@ use clip_core::{Error, Result};
 use serde_json::{Value, json};
 
 use super::Evidence;
-use super::bare::{BertShape, Shapes};
+use super::bare::{BertShape, Blocks, Shapes};
 
 /// What stands in a shown config where weights tell nothing.
 pub(crate) const OPEN: &str = "?";
@@ -50,9 +50,13 @@ impl Tower {
                 config
             }
             Self::Bert => bert(shapes.bert("")?),
-            Self::ClipVision => vision(shapes, 1)?,
-            Self::SiglipVision => vision(shapes, 0)?,
-            Self::Vit => vit(shapes)?,
+            Self::ClipVision => vision(shapes, &clip_names(1))?,
+            Self::SiglipVision => vision(shapes, &clip_names(0))?,
+            Self::Vit => {
+                let mut config = vision(shapes, &VIT)?;
+                config["qkv_bias"] = shapes.has("encoder.layer.0.attention.attention.query.bias").into();
+                config
+            }
         };
         config["num_attention_heads"] = OPEN.into();
         config["hidden_act"] = OPEN.into();
@@ -94,7 +98,7 @@ pub(crate) fn ask(evidence: &Evidence<'_>, what: &str, own: &Value, parts: &[Par
 
 const ASK: &str = "put the model's config.json into the same folder";
 
-/// The length of a side of the projection of texts into the common space, where it has a bias or none.
+/// The dimensions of the common space, as the projection of texts tells them.
 pub(crate) fn projected(evidence: &Evidence<'_>) -> Value {
     match evidence.shape("text_projection.weight") {
         Some([embed, _]) => (*embed).into(),
@@ -102,12 +106,16 @@ pub(crate) fn projected(evidence: &Evidence<'_>) -> Value {
     }
 }
 
+/// The first matrix of a block's two, in the towers of CLIP and SigLIP.
+const CLIP_BLOCKS: Blocks = ("encoder.layers.", ".mlp.fc1.weight");
+
 fn text(shapes: &Shapes<'_>) -> Result<Value> {
     let words = "embeddings.token_embedding.weight";
+    let (layers, hidden) = shapes.blocks(CLIP_BLOCKS)?;
     Ok(json!({
         "hidden_size": shapes.side(words, 1)?,
-        "intermediate_size": shapes.side("encoder.layers.0.mlp.fc1.weight", 0)?,
-        "num_hidden_layers": shapes.count("encoder.layers.", ".mlp.fc1.weight"),
+        "intermediate_size": hidden,
+        "num_hidden_layers": layers,
         "max_position_embeddings": shapes.side("embeddings.position_embedding.weight", 0)?,
         "vocab_size": shapes.side(words, 0)?,
     }))
@@ -124,30 +132,37 @@ fn bert(shape: BertShape) -> Value {
     })
 }
 
-/// The towers of CLIP and SigLIP, of which one has `more` rows of positions than patches.
-fn vision(shapes: &Shapes<'_>, more: usize) -> Result<Value> {
-    let patches = "embeddings.patch_embedding.weight";
-    let patch = shapes.side(patches, 3)?;
-    let grid = shapes.grid("embeddings.position_embedding.weight", 0, more)?;
-    Ok(json!({
-        "hidden_size": shapes.side(patches, 0)?,
-        "intermediate_size": shapes.side("encoder.layers.0.mlp.fc1.weight", 0)?,
-        "num_hidden_layers": shapes.count("encoder.layers.", ".mlp.fc1.weight"),
-        "image_size": grid.saturating_mul(patch),
-        "patch_size": patch,
-    }))
+/// The names of a picture tower that tell its sizes.
+struct PictureNames {
+    patches: &'static str,
+    /// A table of positions, the side that counts them, and how many there are more than patches.
+    positions: (&'static str, usize, usize),
+    blocks: Blocks,
 }
 
-fn vit(shapes: &Shapes<'_>) -> Result<Value> {
-    let patches = "embeddings.patch_embeddings.projection.weight";
-    let patch = shapes.side(patches, 3)?;
-    let grid = shapes.grid("embeddings.position_embeddings", 1, 1)?;
+const fn clip_names(more: usize) -> PictureNames {
+    PictureNames {
+        patches: "embeddings.patch_embedding.weight",
+        positions: ("embeddings.position_embedding.weight", 0, more),
+        blocks: CLIP_BLOCKS,
+    }
+}
+
+const VIT: PictureNames = PictureNames {
+    patches: "embeddings.patch_embeddings.projection.weight",
+    positions: ("embeddings.position_embeddings", 1, 1),
+    blocks: ("encoder.layer.", ".intermediate.dense.weight"),
+};
+
+fn vision(shapes: &Shapes<'_>, names: &PictureNames) -> Result<Value> {
+    let patch = shapes.side(names.patches, 3)?;
+    let (positions, side, more) = names.positions;
+    let (layers, hidden) = shapes.blocks(names.blocks)?;
     Ok(json!({
-        "hidden_size": shapes.side(patches, 0)?,
-        "intermediate_size": shapes.side("encoder.layer.0.intermediate.dense.weight", 0)?,
-        "num_hidden_layers": shapes.count("encoder.layer.", ".intermediate.dense.weight"),
-        "image_size": grid.saturating_mul(patch),
+        "hidden_size": shapes.side(names.patches, 0)?,
+        "intermediate_size": hidden,
+        "num_hidden_layers": layers,
+        "image_size": shapes.grid(positions, side, more)?.saturating_mul(patch),
         "patch_size": patch,
-        "qkv_bias": shapes.has("encoder.layer.0.attention.attention.query.bias"),
     }))
 }

@@ -6,9 +6,11 @@
 
 use std::collections::HashMap;
 
-use clip_core::{Error, Result};
+use clip_core::{Error, Modality, Result};
+use clip_data::feature_name;
 
 use super::{Evidence, resnet};
+use crate::tensor::TensorInfo;
 
 /// Heads of attention in CLIP's own towers and in published BERTs are this wide.
 const USUAL_HEAD: usize = 64;
@@ -25,14 +27,18 @@ pub(crate) fn usual_heads(width: usize, tower: &str) -> Result<usize> {
 
 /// The error for weights without a config whose names no family knows.
 pub(super) fn of_no_family(evidence: &Evidence<'_>) -> Error {
-    let are_features = |name: &str| name == "text_features" || name == "image_features";
-    if !evidence.tensors.is_empty() && evidence.tensors.iter().all(|tensor| are_features(&tensor.name)) {
+    let features = [Modality::Text, Modality::Image].map(feature_name);
+    let are_features = |tensor: &TensorInfo| features.contains(&tensor.name.as_str());
+    if !evidence.tensors.is_empty() && evidence.tensors.iter().all(are_features) {
         return Error::invalid("this is a file of features, not a model")
             .remedy("`clipzoo evaluate --text-features FILE --image-features FILE` ranks them");
     }
     Error::invalid("there is no config beside the weights, and their names fit no family")
         .remedy("add the model's open_clip_config.json or config.json; `clipzoo models` lists what is known")
 }
+
+/// What stands before and behind a block's number in the name of its matrix into the hidden layer.
+pub(crate) type Blocks = (&'static str, &'static str);
 
 /// The tensors under a prefix.
 pub(crate) struct Shapes<'a> {
@@ -117,6 +123,12 @@ impl<'a> Shapes<'a> {
         (0..)
             .take_while(|number| self.has(&format!("{before}{number}{after}")))
             .count()
+    }
+
+    /// How many blocks there are, and how wide the hidden layer of the first is.
+    pub(crate) fn blocks(&self, (before, after): Blocks) -> Result<(usize, usize)> {
+        let hidden = self.side(&format!("{before}0{after}"), 0)?;
+        Ok((self.count(before, after), hidden))
     }
 
     /// The side of a square of places, of which a side of a table has one row each, and some `more` before them.

@@ -18,6 +18,11 @@ use crate::source::Watch;
 use name::HubName;
 use settings::Settings;
 
+/// Whether this is `owner/name[@revision]`.
+pub(crate) fn is_name(text: &str) -> bool {
+    HubName::parse(text).is_ok()
+}
+
 /// Fetches what opening `owner/name[@revision]` needs, as the process's environment says; gives the folder.
 pub(crate) fn fetch(name: &str, watch: &mut dyn Watch) -> Result<PathBuf> {
     let name = HubName::parse(name)?;

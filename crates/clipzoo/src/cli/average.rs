@@ -22,7 +22,8 @@ use super::failure::{Outcome, usage};
   clipzoo average ./my-model runs/first/last --alpha 0.5 --output averaged
 
 The weights are (1 - ALPHA) of the first model and ALPHA of the second (WiSE-FT, Wortsman et al. 2022). Both must have the
-same config, the same names and the same shapes. The output has the first model's layout, or ours where that cannot express it.")]
+same config, the same names and the same shapes. The output has the first model's layout, or ours where that cannot
+express it.")]
 pub(crate) struct Args {
     /// A model directory, a weights file or hf:owner/name[@revision]: what was known before, say
     #[arg(value_name = "A")]

@@ -26,8 +26,8 @@ use super::predict_work::{Shard, Source, Work};
   clipzoo predict --model ./my-model --table products.tsv --only images --shard 2/4 --output part-2.npy
 
 OUTPUT's extension is its format: .safetensors holds `text_features` and/or `image_features`, [rows, dim], unit rows, in
-input order; .npy (texts or pictures: of a table with both, --only says which); .jsonl (an object a row); .tsv (EasyNLP's); .parquet. A refused row, or a part that a
-row does not have (--partial), is a row of zeros, or null.
+input order; .npy (texts or pictures: of a table with both, --only says which); .jsonl (an object a row); .tsv
+(EasyNLP's); .parquet. A refused row, or a part that a row does not have (--partial), is a row of zeros, or null.
 Columns carried along (--append-cols, --id-column) stand in the rows of .jsonl, .tsv and .parquet; beside .safetensors and
 .npy they go to OUTPUT.columns.jsonl, an object a row.
 

@@ -94,7 +94,8 @@ pub(crate) struct Args {
     /// How many checkpoints stay: a number of the newest, or all [default: 2]
     #[arg(long, value_name = "N", help_heading = "Training")]
     keep: Option<Keep>,
-    /// Any other setting of run.toml, as `evaluation.every=200` or `betas=[0.9,0.999]`; where a key has a flag of its own, the flag wins
+    /// Any other setting of run.toml, as `evaluation.every=200` or `betas=[0.9,0.999]`; where a key
+    /// has a flag of its own, the flag wins
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Training")]
     set: Vec<String>,
     /// What keeps its weights: image, text (the towers), or any prefix of weight names
@@ -285,7 +286,6 @@ fn begin(
     args: &mut Args,
     watch: impl FnOnce(&Ready<'_>) -> Outcome<Observers>,
 ) -> Outcome<(Trained, Option<Mixed>)> {
-    args.compute.set_threads()?;
     let device = args.compute.device()?;
     let existing = if args.resume {
         Existing::Resume
@@ -309,8 +309,8 @@ fn begin(
     if run.checkpoint().is_some() && args.compute.threads.is_none() && config.environment.threads > 0 {
         // As many as before, or the numbers would be others.
         args.compute.threads = Some(config.environment.threads);
-        args.compute.set_threads()?;
     }
+    args.compute.set_threads()?;
     config.environment = Environment::here(device, args.compute.workers());
     let Some(train_file) = config.data.train.clone() else {
         if args.resume && run.config()?.is_none() {

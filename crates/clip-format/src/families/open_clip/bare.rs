@@ -72,14 +72,11 @@ pub(super) fn ask_for_siglip(evidence: &Evidence<'_>) -> Option<Error> {
 
 /// The config with questions, and the picture towers of timm that have its sizes.
 fn siglip(shapes: &Shapes<'_>) -> Result<(Value, Vec<&'static str>)> {
-    let (patches, hidden) = (
-        "visual.trunk.patch_embed.proj.weight",
-        "visual.trunk.blocks.0.mlp.fc1.weight",
-    );
+    let patches = "visual.trunk.patch_embed.proj.weight";
     let (width, patch) = (shapes.side(patches, 0)?, shapes.side(patches, 3)?);
     let side = shapes.grid("visual.trunk.pos_embed", 1, 0)?.saturating_mul(patch);
-    let layers = shapes.count("visual.trunk.blocks.", ".mlp.fc1.weight");
-    let names = timm_names([patch, side], [width, shapes.side(hidden, 0)?, layers]);
+    let (layers, hidden) = shapes.blocks(("visual.trunk.blocks.", ".mlp.fc1.weight"))?;
+    let names = timm_names([patch, side], [width, hidden, layers]);
     let mut text = text_cfg(shapes.clip_text("text.")?);
     for (key, value) in [
         ("heads", OPEN.into()),
