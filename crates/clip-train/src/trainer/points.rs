@@ -46,6 +46,7 @@ impl Trainer {
         let save = point == Point::Stop || due(self.config.checkpoint_every);
         let improved = due(self.config.evaluation.every) && !self.state.evaluated && self.evaluate()?;
         // The end of an epoch moves the state on without a step, so a checkpoint of the same step may be made again.
+        let told = self.saved.is_some_and(|(saved, ..)| saved == step);
         let folder = if save && self.saved != Some(self.standing()) {
             Some(self.save()?)
         } else {
@@ -59,7 +60,9 @@ impl Trainer {
         }
         if let Some(folder) = folder {
             self.checkpoints.prune(self.config.keep, self.resumed)?;
-            self.tell(&Event::Saved { path: &folder, step })?;
+            if !told {
+                self.tell(&Event::Saved { path: &folder, step })?;
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clip_apps::{Evaluation, Grouping, Labels, Protocol, Relevance, Rules, chance, evaluate};
-use clip_core::serde_json;
+use clip_core::serde_json::{self, Value};
 use clip_core::{Error, Id, Result};
 use clip_index::{Cuts, Options};
 
@@ -250,14 +250,16 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         .map(|asked| asked.evaluate(images, &rules))
         .transpose()?;
     tell_short(&evaluation);
+    let guessed = chance(&relevance, texts.len(), images.len(), &rules)?;
     if args.json {
-        let mut object = serde_json::to_value(&evaluation).map_err(|error| Error::internal(error.to_string()))?;
-        if let Some(found) = found {
+        let mut object = json(&evaluation)?;
+        object["chance"] = json(&guessed)?;
+        if let (Some(asked), Some(found)) = (concepts, found) {
             object["concept_to_image"] = found.json()?;
+            object["chance"]["concept_to_image"] = asked.chance(&rules)?.json()?;
         }
         print(&object.to_string())?;
     } else {
-        let guessed = chance(&relevance, texts.len(), images.len(), &rules)?;
         print(&report(&evaluation, &guessed, [texts.len(), images.len()], &rules))?;
         if let (Some(asked), Some(found)) = (concepts, found) {
             print(&asked.report(&found, &rules)?)?;
@@ -268,6 +270,10 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         show(&args, &sides, &relevance, &evaluation, rules, path)?;
     }
     Ok(())
+}
+
+fn json(evaluation: &Evaluation) -> Result<Value> {
+    serde_json::to_value(evaluation).map_err(|error| Error::internal(error.to_string()))
 }
 
 /// The figures, and all that they were made of.

@@ -140,6 +140,13 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    fn by(figures: PrecisionFigures, rules: &Rules) -> Self {
+        Self {
+            figures,
+            group_by: rules.grouping.as_ref().map(|grouping| grouping.name.clone()),
+        }
+    }
+
     /// The figures, with the protocol they are by.
     pub(crate) fn json(&self) -> Result<Value> {
         let mut object = serde_json::to_value(&self.figures).map_err(|error| Error::internal(error.to_string()))?;
@@ -154,14 +161,16 @@ impl Found {
 impl Asked {
     /// Ranks all pictures for each concept.
     pub(crate) fn evaluate(&self, images: &Embeddings, rules: &Rules) -> Result<Found> {
-        Ok(Found {
-            figures: self.queries.evaluate(&self.names, images, rules)?,
-            group_by: rules.grouping.as_ref().map(|grouping| grouping.name.clone()),
-        })
+        Ok(Found::by(self.queries.evaluate(&self.names, images, rules)?, rules))
+    }
+
+    /// What pictures in a random order come to.
+    pub(crate) fn chance(&self, rules: &Rules) -> Result<Found> {
+        Ok(Found::by(self.queries.chance(rules)?, rules))
     }
 
     /// A short table, against chance.
     pub(crate) fn report(&self, found: &Found, rules: &Rules) -> Result<String> {
-        Ok(concept_report(&found.figures, &self.queries.chance(rules)?, rules))
+        Ok(concept_report(&found.figures, &self.chance(rules)?.figures, rules))
     }
 }

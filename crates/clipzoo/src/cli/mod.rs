@@ -36,6 +36,7 @@ mod rows;
 mod split;
 mod tokenize;
 mod train;
+mod train_flags;
 mod train_tables;
 mod tuning;
 mod waiting;
@@ -168,7 +169,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Train a model on image-text pairs
-    Train(Box<train::Args>),
+    Train(Box<train_flags::Args>),
     /// Recall both ways, of a model on a table or of two feature files
     Evaluate(evaluate::Args),
     /// Write the features of texts and pictures

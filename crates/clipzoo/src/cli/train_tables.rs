@@ -7,7 +7,7 @@ use clip_train::DataConfig;
 
 use super::args::{OnBadRow, open_table, table_format};
 use super::failure::Outcome;
-use super::train::{set, set_some};
+use super::train_flags::{set, set_some};
 
 /// The table's flags, each `None` where the file decides.
 #[derive(clap::Args)]

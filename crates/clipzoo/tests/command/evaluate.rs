@@ -46,7 +46,11 @@ fn a_tie_counts_against() {
         assert!((number("mrr") - 2.0 / 3.0).abs() < 1e-5);
         assert!((number("mean_rank") - 5.0 / 3.0).abs() < 1e-5);
     }
-    assert_eq!(got.as_object().unwrap().len(), 3);
+    let keys: Vec<&String> = got.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["text_to_image", "image_to_text", "protocol", "chance"]);
+    // Each of three places is as likely: what the table prints beside.
+    let third = got["chance"]["text_to_image"]["r@1"].as_f64().unwrap();
+    assert!((third - 100.0 / 3.0).abs() < 1e-4, "{third}");
 
     // Other ranks to look down to, and the mean of these recalls.
     let got = folder.run(&format!("{line} --k 50,1,2")).json();
@@ -198,6 +202,9 @@ fn concepts_are_queries_where_a_column_names_them() {
     );
     assert_eq!(found["protocol"], "full");
     assert_eq!((&found["queries"], &found["gallery"]), (&json!(5), &json!(24)));
+    let by_chance = with["chance"]["concept_to_image"]["precision@10"].as_f64().unwrap();
+    let carried_share = (0..24).map(|row| carried(row).len()).sum::<usize>() as f64 / (5.0 * 24.0);
+    assert!((by_chance - 100.0 * carried_share).abs() < 1e-6, "{by_chance}");
 
     folder.write(
         "names.txt",
