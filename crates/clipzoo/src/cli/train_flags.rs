@@ -259,6 +259,6 @@ mod tests {
             );
             told += 1;
         }
-        assert_eq!(told, 14, "flags whose defaults the help tells");
+        assert_eq!(told, 16, "flags whose defaults the help tells");
     }
 }
