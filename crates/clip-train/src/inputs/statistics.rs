@@ -17,8 +17,9 @@ use super::row::{PrepareInputs, Stores};
 use super::source::loader;
 use crate::views::Views;
 
-/// Below this a dimension counts as constant, and stays near 0 instead of being blown up.
-const LEAST: f64 = 1e-6;
+/// A dimension whose deviation is below this share of the usual one counts as constant: towers have dead dimensions. It is
+/// divided by the usual deviation, since by its own it would be blown up as soon as training the tower moves it.
+const CONSTANT: f64 = 1e-3;
 
 /// Sums of features, in f64.
 struct Sums {
@@ -45,12 +46,21 @@ impl Sums {
     }
 
     fn set(&self, projection: &Projection) -> Result<()> {
-        let (mean, scale) = door(|| {
-            let mean = &self.sum / self.rows;
-            let variance = (&self.squares / self.rows - mean.square()).clamp_min(0.0);
-            (mean, variance.sqrt().clamp_min(LEAST))
-        })?;
+        let (mean, scale) = door(|| self.mean_and_scale())?;
         projection.set_statistics(&mean, &scale)
+    }
+
+    /// The mean and what to divide by, `[width]` each.
+    fn mean_and_scale(&self) -> (Tensor, Tensor) {
+        let mean = &self.sum / self.rows;
+        let variance = (&self.squares / self.rows - mean.square()).clamp_min(0.0);
+        let deviation = variance.sqrt();
+        let usual = match variance.mean(Kind::Double).sqrt().double_value(&[]) {
+            0.0 => 1.0,
+            usual => usual,
+        };
+        let scale = deviation.where_scalarother(&deviation.ge(CONSTANT * usual), usual);
+        (mean, scale)
     }
 }
 
@@ -128,4 +138,29 @@ pub(crate) fn standardise(
         set.push("text_projection");
     }
     Ok(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scales(rows: [[f64; 4]; 2]) -> Vec<f64> {
+        let rows = Tensor::from_slice2(&rows);
+        let mut sums = Sums::new(4, &rows);
+        sums.add(&rows);
+        let (mean, scale) = sums.mean_and_scale();
+        assert_eq!(mean, rows.mean_dim(0, false, Kind::Double));
+        Vec::try_from(scale).unwrap()
+    }
+
+    /// Divided by what little they moved, dead dimensions of a tower had gradients thousands of times those of all others.
+    #[test]
+    fn constant_dimensions_are_divided_by_the_usual_deviation() {
+        let found = scales([[3.0, 0.0, 1e-9, 5.0], [-3.0, 0.0, 0.0, 5.1]]);
+        let usual = ((9.0 + 0.0025) / 4.0f64).sqrt();
+        for (found, wanted) in found.iter().zip([3.0, usual, usual, 0.05]) {
+            assert!((found - wanted).abs() < 1e-6, "{found} {wanted}");
+        }
+        assert_eq!(scales([[3.0, 0.0, 1.0, 5.0]; 2]), [1.0; 4]);
+    }
 }
