@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use clap::{Args, ValueEnum};
-use clip_core::{Error, PairTable, Result, Truncation, serde_json};
+use clip_core::serde::Serialize;
+use clip_core::serde_json::{self, Value};
+use clip_core::{Error, PairTable, Result, Truncation};
 use clip_data::{BadRows, Columns, Format, Roles, Schema, Table, TableOptions};
 use clip_models::OpenOptions;
 use clip_nn::Pipeline;
@@ -366,6 +368,11 @@ pub(crate) fn open_table(
         return Err(Failure::Usage(error));
     }
     Ok(table)
+}
+
+/// A result as what `--json` prints of it.
+pub(crate) fn to_json(result: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(result).map_err(|error| Error::internal(error.to_string()))
 }
 
 /// Prints one JSON value, or what a person reads.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use clip_apps::{
     ComparePage, CompareSummary, Comparison, Contender, Language, Predictor, Relevance, compare, compare_page,
 };
-use clip_core::serde_json::{self, json};
+use clip_core::serde_json::{Value, json};
 use clip_core::{Embedder, Embeddings, Error, PairTable, Result};
 use clip_data::{Decoder, PendingFile, Rejects, Roles, Table};
 use clip_index::Options;
 
 use super::Cli;
-use super::args::{Compute, Cut, Model, PageLanguage, TableArgs, check_batch_size, located, print};
+use super::args::{Compute, Cut, Model, PageLanguage, TableArgs, check_batch_size, located, print, to_json};
 use super::compare_queries::Queries;
 use super::failure::{Outcome, usage};
 use super::kept::{Kept, pick, tell_left_out};
@@ -260,8 +260,8 @@ fn say(args: &Args, summary: &CompareSummary, refused: u64) -> Outcome {
     if args.json {
         let [a, b] = args.names();
         let mut object = json!({ "output": args.output, "a": a, "b": b, "refused": refused });
-        let summary = serde_json::to_value(summary).map_err(|error| Error::internal(error.to_string()))?;
-        if let (Some(object), serde_json::Value::Object(summary)) = (object.as_object_mut(), summary) {
+        let summary = to_json(summary)?;
+        if let (Some(object), Value::Object(summary)) = (object.as_object_mut(), summary) {
             object.extend(summary);
         }
         return Ok(print(&object.to_string())?);

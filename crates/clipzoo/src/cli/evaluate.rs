@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use clip_apps::{Evaluation, Grouping, Labels, Protocol, Relevance, Rules, chance, evaluate};
-use clip_core::serde_json::{self, Value};
 use clip_core::{Error, Id, Result};
 use clip_index::{Cuts, Options};
 
 use super::Cli;
-use super::args::{Compute, Cut, TableArgs, check_batch_size, note, print};
+use super::args::{Compute, Cut, TableArgs, check_batch_size, note, print, to_json};
 use super::evaluate_concepts::{Asked, ConceptArgs};
 use super::evaluate_page::{self, Shown};
 use super::evaluate_report::{report, tell_short};
@@ -252,8 +251,8 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
     tell_short(&evaluation);
     let guessed = chance(&relevance, texts.len(), images.len(), &rules)?;
     if args.json {
-        let mut object = json(&evaluation)?;
-        object["chance"] = json(&guessed)?;
+        let mut object = to_json(&evaluation)?;
+        object["chance"] = to_json(&guessed)?;
         if let (Some(asked), Some(found)) = (concepts, found) {
             object["concept_to_image"] = found.json()?;
             object["chance"]["concept_to_image"] = asked.chance(&rules)?.json()?;
@@ -270,10 +269,6 @@ pub(crate) fn run(cli: &Cli, args: Args) -> Outcome {
         show(&args, &sides, &relevance, &evaluation, rules, path)?;
     }
     Ok(())
-}
-
-fn json(evaluation: &Evaluation) -> Result<Value> {
-    serde_json::to_value(evaluation).map_err(|error| Error::internal(error.to_string()))
 }
 
 /// The figures, and all that they were made of.

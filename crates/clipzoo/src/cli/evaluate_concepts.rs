@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use clip_apps::{ConceptQueries, Protocol, Rules};
-use clip_core::serde_json::{self, Value};
+use clip_core::serde_json::Value;
 use clip_core::{ConceptSource, Embedder, Embeddings, Error, PairTable, Result};
 use clip_data::{ColumnConcepts, ConceptNames, Table, read_phrases};
 use clip_index::PrecisionFigures;
 use clip_nn::Pipeline;
 
-use super::args::{TableArgs, note};
+use super::args::{TableArgs, note, to_json};
 use super::evaluate_report::concept_report;
 use super::failure::{Outcome, usage};
 
@@ -149,7 +149,7 @@ impl Found {
 
     /// The figures, with the protocol they are by.
     pub(crate) fn json(&self) -> Result<Value> {
-        let mut object = serde_json::to_value(&self.figures).map_err(|error| Error::internal(error.to_string()))?;
+        let mut object = to_json(&self.figures)?;
         object["protocol"] = Protocol::Full.to_string().into();
         if let Some(name) = &self.group_by {
             object["group_by"] = name.as_str().into();
