@@ -102,6 +102,27 @@ impl Order for UniqueBy {
     }
 }
 
+impl BatchBy {
+    /// How many whole batches of one value the table gives, at most: none where no value has as many rows as a batch.
+    ///
+    /// # Errors
+    /// As [`PairTable::label`].
+    pub fn possible(&self, table: &dyn PairTable, batch: usize) -> Result<usize> {
+        let mut counts: HashMap<Id, usize> = HashMap::new();
+        for row in 0..table.rows() {
+            if let Some(value) = table.label(row, &self.column)? {
+                *counts.entry(value).or_default() += 1;
+            }
+        }
+        Ok(counts.values().map(|rows| rows / batch.max(1)).sum())
+    }
+
+    /// How many of them are asked for in an epoch.
+    pub fn wanted(&self, rows: usize, batch: usize) -> usize {
+        ((rows / batch.max(1)) as f64 * self.probability.clamp(0.0, 1.0)).round() as usize
+    }
+}
+
 impl Order for BatchBy {
     fn rows(&self, table: &dyn PairTable, plan: &Plan) -> Result<Vec<u64>> {
         let mut rng = generator(plan);
@@ -125,7 +146,7 @@ impl Order for BatchBy {
             rest.extend_from_slice(chunks.remainder());
         }
         whole.shuffle(&mut rng);
-        let wanted = ((table.rows() / batch) as f64 * self.probability.clamp(0.0, 1.0)).round() as usize;
+        let wanted = self.wanted(table.rows(), batch);
         let surplus = whole.split_off(wanted.min(whole.len()));
         rest.extend(surplus.into_iter().flatten());
         rest.shuffle(&mut rng);

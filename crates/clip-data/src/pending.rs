@@ -189,6 +189,28 @@ fn closed() -> io::Error {
     io::Error::other("the file was closed before")
 }
 
+/// What killed processes left of a file at `path`: hidden files beside it, or in the folder `within`.
+pub(crate) fn left_behind(path: &Path, within: Option<&Path>) -> Result<Vec<PathBuf>> {
+    let folder = within.map_or_else(|| folder_of(path), Path::to_owned);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let begins = format!(".{name}.");
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| Error::io("read", &folder, error))?,
+    };
+    let mut left = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::io("read", &folder, error))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(&begins) && name.ends_with(".partial") && !under_way().contains(&entry.path()) {
+            left.push(entry.path());
+        }
+    }
+    left.sort();
+    Ok(left)
+}
+
 /// The folder a path lies in; a bare name lies in the current one.
 pub(crate) fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clip_core::{Error, Id, Result};
 use serde_json::{Value, json};
 
-use crate::pending::PendingFile;
+use crate::pending::{PendingFile, left_behind};
 
 /// Writes refused rows to `<output>.rejects.jsonl`, an object a row: `{"row": 7, "reason": "…", "column": "image",
 /// "file": "pairs.tsv"}`, what is not known being left out. The file appears when [`finish`](Self::finish) is called,
@@ -47,17 +47,23 @@ impl Rejects {
         self
     }
 
-    /// Takes over the list that an earlier run left at the same place, for a run that goes on where that one stopped.
+    /// Takes over the list that an earlier run left at the same place, and the unfinished one of a process that was killed,
+    /// for a run that goes on where that one stopped.
     ///
     /// # Errors
     /// The earlier list cannot be read, or this one not written.
     pub fn going_on(mut self) -> Result<Self> {
-        let path = self.path.clone();
-        for line in lines(&path)? {
-            // What somebody else wrote into it is no refused row.
-            if let Some(error) = refusal(&line?) {
-                self.push(&error)?;
+        let killed = left_behind(&self.path, self.unfinished.as_deref())?;
+        for path in std::iter::once(&self.path.clone()).chain(&killed) {
+            for line in lines(path)? {
+                // What somebody else wrote into it is no refused row.
+                if let Some(error) = refusal(&line?) {
+                    self.push(&error)?;
+                }
             }
+        }
+        for path in killed {
+            fs::remove_file(&path).map_err(|error| Error::io("remove", path, error))?;
         }
         Ok(self)
     }
@@ -93,7 +99,9 @@ impl Rejects {
                 .file
                 .insert(PendingFile::within(&self.path, self.unfinished.as_deref())?),
         };
-        writeln!(file, "{line}").map_err(|error| file.error(error))?;
+        // At once, for the process that goes on if this one is killed.
+        let written = writeln!(file, "{line}").and_then(|()| file.flush());
+        written.map_err(|error| file.error(error))?;
         self.count += 1;
         Ok(())
     }
@@ -209,5 +217,13 @@ mod tests {
         second.push(&error(9)).unwrap();
         assert_eq!(second.count(), 2);
         assert_eq!(listed(second), format!("{before}{}", before.replace('7', "9")));
+        // A process that is killed leaves its list hidden, with half a line at its end perhaps.
+        let killed = folder.path().join(".run.rejects.jsonl.1-0-a.partial");
+        fs::write(&killed, format!("{}{{\"row\": 1", before.replace('7', "8"))).unwrap();
+        let third = Rejects::beside(&output).going_on().unwrap();
+        assert_eq!(third.count(), 3);
+        drop(third.finish().unwrap());
+        assert!(!killed.exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -118,6 +118,11 @@ impl Checkpoint {
         self.path.join("model")
     }
 
+    /// Whether all that was due when the run ended here was done: an evaluation, `best` and `last`.
+    pub(crate) fn is_end(&self) -> bool {
+        self.path.join(END).exists()
+    }
+
     /// Where the run stood.
     pub fn state(&self) -> &RunState {
         &self.state
@@ -188,6 +193,9 @@ impl Checkpoint {
     }
 }
 
+/// An empty file that says that nothing is left to do behind a run's last checkpoint: a process may be killed between that
+/// and what is due at the end.
+const END: &str = "end";
 /// AdamW's averages, and the parameters of objectives.
 pub(crate) const OPTIMIZER: &str = "optimizer.safetensors";
 /// The feature queue.
@@ -302,6 +310,12 @@ impl Checkpoints {
         fs::write(&path, text).map_err(|error| Error::io("write", &target, error))?;
         pending.publish()?;
         Ok(target)
+    }
+
+    /// Says that nothing is left to do behind the checkpoint of a step.
+    pub(crate) fn end(&self, step: u64) -> Result<()> {
+        let path = self.at(step).join(END);
+        fs::write(&path, []).map_err(|error| Error::io("write", &path, error))
     }
 
     /// Removes all but those to keep, and spares one beside them.

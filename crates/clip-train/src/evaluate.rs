@@ -106,6 +106,33 @@ impl Figure {
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into() }
     }
+
+    /// Its value among the [`figures`] of an evaluation.
+    ///
+    /// # Errors
+    /// There is no figure of its name; the error lists those there are.
+    pub(crate) fn of(&self, figures: &Map<String, Value>) -> Result<f64> {
+        self.value(figures).ok_or_else(|| {
+            let known: Vec<&str> = figures
+                .keys()
+                .map(String::as_str)
+                .filter(|key| *key != "step")
+                .collect();
+            Error::invalid(format!("an evaluation has no figure `{}`", self.name))
+                .remedy(format!("set evaluation.metric to one of {}", known.join(", ")))
+        })
+    }
+
+    /// Looks whether there is a figure of its name, before anything is trained.
+    pub(crate) fn check(&self) -> Result<()> {
+        let one = Embeddings::new(vec![1.0], 1)?;
+        let pair = Embedded {
+            texts: one.clone(),
+            images: one,
+            items: vec![None],
+        };
+        self.of(&figures(&pair)?).map(drop)
+    }
 }
 
 impl Metric for Figure {

@@ -176,10 +176,13 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
         rejects: Arc::clone(&rejects),
         taken: OnceCell::new(),
     };
-    if !run.finished(&config)
-        && let Some(left_out) = left_out(&source, &config)
-    {
-        tell(&mut observers, &left_out)?;
+    if !run.finished(&config) {
+        for note in [left_out(&source, &config), too_few(&source, &config)?]
+            .iter()
+            .flatten()
+        {
+            tell(&mut observers, note)?;
+        }
     }
     let parts = Parts {
         model,
@@ -195,10 +198,10 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
     let ended = Trainer::run_with(parts, objectives, zoo);
     let rejects = Arc::into_inner(rejects).map(|list| list.into_inner().unwrap_or_else(PoisonError::into_inner));
     let rejects = match (rejects, &ended) {
-        // Where nothing was trained, a list of before stays.
+        // Where nothing was read, a list of before stays.
         (Some(list), Ok(summary)) if summary.done > 0 => list.finish()?,
         // A run that was stopped has refused what it has refused, and when it goes on it adds to that.
-        (Some(list), Err(_)) if list.count() > 0 => list.finish()?,
+        (Some(list), _) if list.count() > 0 => list.finish()?,
         _ => None,
     };
     Ok(Trained {
@@ -210,6 +213,22 @@ pub fn train(job: Job, zoo: &Zoo) -> Result<Trained> {
 fn tell(observers: &mut [Box<dyn Observer>], note: &str) -> Result<()> {
     let mut observers = observers.iter_mut();
     observers.try_for_each(|observer| observer.observe(&Event::Note(note)))
+}
+
+/// What there is to say where fewer batches of one value can be made than are asked for.
+fn too_few(source: &TableSource, config: &RunConfig) -> Result<Option<String>> {
+    let (Some(column), None) = (&config.batch_by, &config.unique_by) else {
+        return Ok(None);
+    };
+    let (order, batch) = (batch_by(column, config), config.batch_size);
+    let wanted = order.wanted(source.table.rows(), batch);
+    let possible = order.possible(&*source.table, batch)?;
+    Ok((possible < wanted).then(|| {
+        format!(
+            "{possible} of the {wanted} batches of one `{column}` that are asked for in an epoch can be made, since few values of \
+             it have {batch} rows; a smaller --batch-size makes more"
+        )
+    }))
 }
 
 /// What there is to say of pairs that no batch of an epoch holds.
@@ -253,13 +272,17 @@ pub(crate) fn bad_rows(config: &RunConfig) -> clip_data::BadRows {
     }
 }
 
+fn batch_by(column: &str, config: &RunConfig) -> BatchBy {
+    BatchBy {
+        column: column.to_owned(),
+        probability: config.batch_by_share,
+    }
+}
+
 fn order(config: &RunConfig) -> Arc<dyn Order> {
     match (&config.unique_by, &config.batch_by) {
         (Some(column), _) => Arc::new(UniqueBy { column: column.clone() }),
-        (None, Some(column)) => Arc::new(BatchBy {
-            column: column.clone(),
-            probability: config.batch_by_share,
-        }),
+        (None, Some(column)) => Arc::new(batch_by(column, config)),
         (None, None) if config.shuffle => Arc::new(Shuffle),
         (None, None) => Arc::new(InOrder),
     }

@@ -115,10 +115,10 @@ impl RunDir {
         }
     }
 
-    /// Whether the run has done all that `config` asks.
+    /// Whether the run has done all that `config` asks, and what is due at the end as well.
     pub fn finished(&self, config: &RunConfig) -> bool {
         let checkpoint = self.checkpoint.as_ref();
-        checkpoint.is_some_and(|checkpoint| checkpoint.state().ended(config))
+        checkpoint.is_some_and(|checkpoint| checkpoint.state().ended(config) && checkpoint.is_end())
     }
 
     pub(crate) fn checkpoints(&self) -> Checkpoints {

@@ -3,6 +3,7 @@
 use clip_core::{Error, Result};
 
 use super::{Every, Keep, LoraConfig, RunConfig};
+use crate::evaluate::Figure;
 use crate::schedule::Schedule;
 
 impl RunConfig {
@@ -24,7 +25,7 @@ impl RunConfig {
                 !self.betas.iter().all(|beta| (0.0..1.0).contains(beta)),
                 "betas are not from 0 to below 1",
             ),
-            (!(self.eps.is_finite() && self.eps >= 0.0), "eps is no number from 0"),
+            (!(self.eps.is_finite() && self.eps > 0.0), "eps is no number above 0"),
             (
                 !(self.grad_clip.is_finite() && self.grad_clip >= 0.0),
                 "grad_clip is no number from 0",
@@ -110,6 +111,7 @@ impl RunConfig {
         self.concepts.check()?;
         self.queue.check()?;
         self.teacher.check()?;
-        self.augmentation.check()
+        self.augmentation.check()?;
+        Figure::new(&self.evaluation.metric).check()
     }
 }

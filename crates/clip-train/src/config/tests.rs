@@ -55,6 +55,17 @@ fn every_key_there_is_stands_in_the_file() {
 }
 
 #[test]
+fn a_figure_that_no_evaluation_has_is_found_before_anything_is_trained() {
+    let text = "[evaluation]\nmetric = \"valid_r@2_text_to_image\"";
+    let error = RunConfig::from_toml(text, "run.toml").unwrap_err().to_string();
+    let known = "set evaluation.metric to one of valid_mean_recall, valid_r@1_text_to_image, ";
+    assert!(
+        error.contains("no figure `valid_r@2_text_to_image`") && error.contains(known),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_unknown_key_names_the_nearest() {
     let cases = [
         (

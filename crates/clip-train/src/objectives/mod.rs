@@ -17,11 +17,11 @@ mod tiles;
 
 use std::collections::BTreeMap;
 
-use clip_core::{Error, Result};
+use clip_core::{Error, Kind, Result};
 use clip_nn::tch::{Device, Tensor};
 use clip_nn::{
     BankNeeds, Context, DualEncoder, Features, Fresh, ModelShape, Needs, Objective, ParamOptions, Parameters, Params,
-    Zoo,
+    Zoo, door,
 };
 use serde_json::{Map, Value};
 
@@ -71,6 +71,14 @@ pub struct Objectives {
 /// a queue fills), and the objective's own settings beside them.
 pub type ObjectiveTables = BTreeMap<String, Map<String, Value>>;
 
+/// Says in which table of run.toml a setting stands that an objective cannot use.
+fn of_table(name: &str, error: Error) -> Error {
+    match error.kind() {
+        Kind::Invalid if error.place().file.is_none() => error.file(format!("[objectives.{name}]")),
+        _ => error,
+    }
+}
+
 /// When and how much an objective counts.
 struct Share {
     weight: f64,
@@ -83,17 +91,21 @@ fn split(name: &str, table: &Map<String, Value>) -> Result<(Share, Value)> {
     let start = match own.shift_remove("start") {
         None => 0,
         Some(value) => value.as_u64().ok_or_else(|| {
-            Error::invalid(format!(
-                "start of objective `{name}` is {value}, which is no number of steps"
-            ))
+            Error::invalid(format!("start is {value}, which is no number of steps"))
+                .file(format!("[objectives.{name}]"))
         })?,
     };
     let weight = match own.shift_remove("weight") {
         None => 1.0,
         Some(value) => value.as_f64().filter(|weight| *weight >= 0.0).ok_or_else(|| {
-            Error::invalid(format!(
-                "weight of objective `{name}` is {value}, which is no number from 0"
-            ))
+            // What JSON has no number for is null there.
+            let value = if value.is_null() {
+                "inf or nan".into()
+            } else {
+                value.to_string()
+            };
+            Error::invalid(format!("weight is {value}, which is no finite number from 0"))
+                .file(format!("[objectives.{name}]"))
         })?,
     };
     Ok((Share { weight, start }, Value::Object(own)))
@@ -141,7 +153,10 @@ impl Objectives {
         for (name, table) in tables {
             let (share, own) = split(name, table)?;
             let entry = zoo.objectives().get(name)?;
-            let objective = (entry.build)(&own, shape, &params.at(name))?;
+            // Its layers are made here, in widths that a user chose.
+            let objective = door(|| (entry.build)(&own, shape, &params.at(name)))
+                .flatten()
+                .map_err(|error| of_table(name, error))?;
             if share.weight > 0.0 {
                 parts.push(Part {
                     weight: share.weight,

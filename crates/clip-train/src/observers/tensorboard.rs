@@ -87,7 +87,8 @@ fn now() -> f64 {
 impl Observer for TensorBoard {
     fn observe(&mut self, event: &Event<'_>) -> Result<()> {
         match event {
-            Event::Started { step, .. } if *step > 0 => self.write(step + 1, &What::Restart),
+            // Also from step 0: a killed process may have left events of a run that starts anew.
+            Event::Started { step, .. } => self.write(step + 1, &What::Restart),
             Event::Step(figures) | Event::Evaluated(figures) => self.scalars(figures),
             _ => Ok(()),
         }
@@ -125,7 +126,7 @@ mod tests {
             }
             counts.push(count);
         }
-        // The second file also says from which step on the first no longer counts.
-        assert_eq!(counts, [2, 3]);
+        // Each also says from which step on those before no longer count.
+        assert_eq!(counts, [3, 3]);
     }
 }

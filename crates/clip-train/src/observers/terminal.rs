@@ -58,14 +58,14 @@ impl Terminal {
         }
     }
 
-    fn line(&mut self, text: &str) -> Result<()> {
+    fn line(&mut self, text: &str) {
         match &mut self.out {
-            Out::Bar(bar) => {
-                bar.println(text);
-                Ok(())
-            }
+            Out::Bar(bar) => bar.println(text),
             Out::Plain(out) => {
-                writeln!(out, "{text}").map_err(|error| Error::unavailable(format!("cannot write progress: {error}")))
+                // Whoever listened is gone (Ctrl-C ends a `| tee` as well): no reason to lose what was trained.
+                if writeln!(out, "{text}").is_err() {
+                    *out = Box::new(io::sink());
+                }
             }
         }
     }
@@ -85,10 +85,11 @@ impl Terminal {
             bar.reset_eta();
             return Ok(());
         }
-        self.line(&format!("training: step {step} of {steps}"))
+        self.line(&format!("training: step {step} of {steps}"));
+        Ok(())
     }
 
-    fn step(&mut self, figures: &Map<String, Value>) -> Result<()> {
+    fn step(&mut self, figures: &Map<String, Value>) {
         let step = figures.get("step").and_then(Value::as_u64).unwrap_or(0);
         // Steps that were not told had as many pairs, near enough.
         let pairs = figures.get("pairs").and_then(Value::as_f64).unwrap_or(0.0);
@@ -100,17 +101,17 @@ impl Terminal {
         }
         // The first step shows that it works; the others wait their turn.
         if waited < self.every && step > self.began.1 + 1 {
-            return Ok(());
+            return;
         }
         let rate = self.pairs / waited.as_secs_f64().max(1e-9);
         let text = format!("{}, {rate:.1} pairs/s", standing(figures));
         (self.pairs, self.since) = (0.0, Instant::now());
         if let Out::Bar(bar) = &self.out {
             bar.set_message(text);
-            return Ok(());
+            return;
         }
         let left = self.left(step);
-        self.line(&format!("step {step} of {}: {text}{left}", self.steps))
+        self.line(&format!("step {step} of {}: {text}{left}", self.steps));
     }
 
     /// The time left, by what the steps of this process took so far.
@@ -129,7 +130,7 @@ impl Terminal {
         format!(", {left} left")
     }
 
-    fn evaluated(&mut self, figures: &Map<String, Value>) -> Result<()> {
+    fn evaluated(&mut self, figures: &Map<String, Value>) {
         let step = figures.get("step").and_then(Value::as_u64).unwrap_or(0);
         let shown = ["r@1", "r@5", "r@10"].map(|figure| {
             let both = ["text_to_image", "image_to_text"].map(|direction| {
@@ -143,7 +144,7 @@ impl Terminal {
         self.line(&format!(
             "evaluation after step {step}, text to image / image to text: {}",
             shown.join(", ")
-        ))
+        ));
     }
 }
 
@@ -179,7 +180,7 @@ impl Default for Terminal {
 impl Observer for Terminal {
     fn observe(&mut self, event: &Event<'_>) -> Result<()> {
         match event {
-            Event::Started { step, steps } => self.started(*step, *steps),
+            Event::Started { step, steps } => self.started(*step, *steps)?,
             Event::Step(figures) => self.step(figures),
             Event::Evaluated(figures) => self.evaluated(figures),
             Event::Saved { path, step } => self.line(&format!("step {step} saved in {}", path.display())),
@@ -188,10 +189,11 @@ impl Observer for Terminal {
                 if let Out::Bar(bar) = &self.out {
                     bar.finish_and_clear();
                 }
-                self.line(&format!("training has ended after step {step}"))
+                self.line(&format!("training has ended after step {step}"));
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(())
     }
 }
 
@@ -239,6 +241,26 @@ mod tests {
             "evaluation after step 3, text to image / image to text: r@1 25.0 / 50.0, r@5 - / -, r@10 - / -"
         );
     }
+
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_run_outlives_whoever_reads_its_progress() {
+        let mut terminal = Terminal::plain(Box::new(Gone), Duration::ZERO);
+        terminal.observe(&Event::Started { step: 0, steps: 3 }).unwrap();
+        terminal.observe(&Event::Note("more")).unwrap();
+    }
+
     #[test]
     fn a_line_says_where_the_loss_stands() {
         let figures = json!({

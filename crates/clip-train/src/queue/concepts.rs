@@ -77,6 +77,16 @@ pub(super) struct Concepts {
     dropped: Option<u64>,
 }
 
+/// How many rows an accumulating put may add for the order to be theirs: on CPU libtorch shares 32,768 numbers and more out
+/// to its threads, which then add to one sum as they come.
+fn in_order(rows: &Tensor) -> i64 {
+    let dim = rows.size().get(1).copied().unwrap_or(1).max(1);
+    match rows.device() {
+        Device::Cpu => (32_767 / dim).max(1),
+        _ => i64::MAX,
+    }
+}
+
 impl Concepts {
     pub(super) fn new(config: QueueConfig, dim: i64, device: Device) -> Result<Self> {
         Ok(Self {
@@ -251,8 +261,13 @@ impl Concepts {
                     if sign < 0.0 {
                         let _ = source.neg_();
                     }
-                    // Accumulating puts sum in the order given on every device; index_add does not on CUDA.
-                    let _ = sums.index_put_(&[Some(&rows)], &source, true);
+                    // Accumulating puts sum in the order given (index_add does not on CUDA), on CPU where they are so small
+                    // that one thread does them.
+                    let (all, most) = (piece.len() as i64, in_order(&source));
+                    for start in (0..all).step_by(most as usize) {
+                        let part = |tensor: &Tensor| tensor.narrow(0, start, most.min(all - start));
+                        let _ = sums.index_put_(&[Some(part(&rows))], &part(&source), true);
+                    }
                 }
             }
         })

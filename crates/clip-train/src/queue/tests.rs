@@ -416,3 +416,41 @@ fn what_no_queue_can_take_is_refused() {
     assert_eq!(queue.filled(), 21);
     assert!(queue.prototypes(Modality::Image, &[Id(999)]).is_err());
 }
+
+#[test]
+fn sums_are_the_same_to_the_bit_however_many_threads_add_them() {
+    let config = QueueConfig {
+        capacity: 200,
+        min_features: 1,
+        max_concepts: 8,
+    };
+    // Large enough for libtorch to share it out.
+    let prototypes = |threads: i32| {
+        clip_nn::tch::set_num_threads(threads);
+        let mut queue = RingQueue::new(config, 512, Device::Cpu).unwrap();
+        for step in 0..20 {
+            clip_nn::tch::manual_seed(step);
+            let rows = || clip_nn::unit_rows(&Tensor::randn([96, 512], (Kind::Float, Device::Cpu)));
+            let number = |row: u64| 96 * step as u64 + row;
+            queue
+                .push(&QueueRows {
+                    images: &rows(),
+                    texts: &rows(),
+                    keys: &(0..96).map(|row| Id(number(row))).collect::<Vec<_>>(),
+                    items: &[None; 96],
+                    concepts: &(0..96)
+                        .map(|row| vec![Id(number(row) % 2), Id(2 + number(row) % 3), Id(7)])
+                        .collect::<Vec<_>>(),
+                })
+                .unwrap();
+        }
+        [Modality::Image, Modality::Text].map(|of| {
+            let ids: Vec<Id> = [0, 1, 2, 3, 4, 7].map(Id).to_vec();
+            Vec::<f32>::try_from(queue.prototypes(of, &ids).unwrap().flatten(0, -1)).unwrap()
+        })
+    };
+    let one = prototypes(1);
+    for round in 0..3 {
+        assert!(prototypes(2) == one, "round {round}");
+    }
+}

@@ -2,15 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Settings that change no number: where it is started from, who loads and who is told, how often and what is kept.
-const OF_NO_NUMBER: [&str; 6] = [
+/// Settings, and tables of them, that change no number: where it is started from, who loads and who is told, how often and
+/// what is kept.
+const OF_NO_NUMBER: [&str; 9] = [
+    "cache.directory",
+    "cache.memory",
     "checkpoint_every",
     "environment.directory",
     "environment.workers",
+    "evaluation.keep_features",
     "keep",
     "log_every",
     "report",
 ];
+
+fn of_no_number(name: &str) -> bool {
+    OF_NO_NUMBER.iter().any(|known| {
+        let rest = name.strip_prefix(known);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
 
 /// What a resumed run is told otherwise than before, a sentence a setting.
 pub(super) fn changes(before: &str, now: &str) -> Vec<String> {
@@ -23,7 +34,7 @@ pub(super) fn changes(before: &str, now: &str) -> Vec<String> {
     let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
     let differs = names
         .into_iter()
-        .filter(|name| !OF_NO_NUMBER.contains(&name.as_str()) && before.get(*name) != now.get(*name));
+        .filter(|name| !of_no_number(name) && before.get(*name) != now.get(*name));
     let show = |value: Option<&toml::Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
     differs
         .map(|name| {
@@ -74,6 +85,8 @@ mod tests {
         let mut now = before.clone();
         now.log_every += 1;
         now.environment.workers += 1;
+        now.report.enabled ^= true;
+        now.evaluation.keep_features ^= true;
         now.environment.threads += 1;
         let told = changes(&before.to_toml().unwrap(), &now.to_toml().unwrap());
         assert_eq!(told.len(), 1, "{told:?}");

@@ -21,6 +21,7 @@ impl Trainer {
         if let Some(report) = &mut self.report {
             report.end(&self.summary)?;
         }
+        self.checkpoints.end(self.state.step)?;
         Ok(self.summary)
     }
 
@@ -35,6 +36,18 @@ impl Trainer {
             self.state.bad_steps, self.state.step
         ))
         .remedy("use a lower --lr, a longer warm-up, or dtype = \"f32\", and resume")
+    }
+}
+
+/// What there is to say where an epoch had not one batch: the model would be written as if it had been trained.
+pub(super) fn no_batch(refused: u64) -> Error {
+    let error = Error::invalid(format!(
+        "the training table has no batch to train on: {refused} rows were refused"
+    ));
+    if refused > 0 {
+        error.remedy("see why in the list of refused rows (RUN.rejects.jsonl)")
+    } else {
+        error.remedy("take a smaller --batch-size, or set drop_last = false")
     }
 }
 

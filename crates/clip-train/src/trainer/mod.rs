@@ -17,7 +17,7 @@ use clip_nn::{DualEncoder, ModelWriter, Zoo, door};
 use serde_json::{Map, Value};
 
 use self::changes::changes;
-use self::ending::finished;
+use self::ending::{finished, no_batch};
 use self::memory::Memory;
 use self::points::Point;
 use self::suspects::{Suspects, suspects};
@@ -355,7 +355,7 @@ impl Trainer {
                 memory.push(&stepped, batch, self.state.step)?;
             }
         } else {
-            self.suspects = suspects(&stepped, batch)?;
+            self.suspects = suspects(&stepped, batch, self.model.parameters())?;
         }
         self.state.step += 1;
         self.state.evaluated = false;
@@ -401,6 +401,9 @@ impl Trainer {
 
     /// The end of an epoch, and what is due there.
     fn epoch(&mut self) -> Result<()> {
+        if self.state.step == 0 {
+            return Err(no_batch(self.state.refused));
+        }
         self.state.epoch += 1;
         self.state.position = Position::default();
         self.state.epoch_loss = Mean::default();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clip_core::{Error, Event, FeatureRows, Metric, Result};
+use clip_core::{Event, FeatureRows, Metric, Result};
 use clip_data::{SinkOptions, open_sink};
 use clip_nn::tch;
 use serde_json::{Map, Value};
@@ -87,11 +87,7 @@ impl Trainer {
         let mut map = Map::from_iter([("step".to_owned(), self.state.step.into())]);
         map.extend(figures(&embedded)?);
         let figure = Figure::new(&self.config.evaluation.metric);
-        let value = figure.value(&map).ok_or_else(|| {
-            let known: Vec<&str> = map.keys().map(String::as_str).filter(|key| *key != "step").collect();
-            Error::invalid(format!("an evaluation has no figure `{}`", figure.name()))
-                .remedy(format!("set evaluation.metric to one of {}", known.join(", ")))
-        })?;
+        let value = figure.of(&map)?;
         let improved = self.state.best.as_ref().is_none_or(|best| {
             best.metric != figure.name()
                 || if figure.higher_is_better() {

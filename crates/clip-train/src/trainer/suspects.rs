@@ -1,8 +1,8 @@
 //! Which rows of a batch a loss that is not finite came from.
 
 use clip_core::Result;
-use clip_nn::door;
-use clip_nn::tch::{Kind, Tensor};
+use clip_nn::tch::{self, Kind, Tensor};
+use clip_nn::{Parameters, door};
 
 use crate::batch::Batch;
 use crate::step::Stepped;
@@ -16,18 +16,29 @@ pub(super) struct Suspects {
     /// The rows whose features are not finite; where all features are finite (the loss or a gradient is not), all rows of
     /// the batch. As `file, rows 3, 8 and 12 more`; empty where nothing is known of where the rows came from.
     pub(super) rows: String,
-    /// Whether it may be the weights: no row stands out, and the loss itself is not finite. Otherwise they gave finite
-    /// features to the other rows, or a finite loss.
+    /// Whether it may be the weights: they are not finite, or no row of several stands out and the loss itself is not finite.
+    /// Otherwise they gave finite features to the other rows, or a finite loss.
     pub(super) weights: bool,
 }
 
-/// Looks at a step's features and loss.
-pub(super) fn suspects(stepped: &Stepped, batch: &Batch) -> Result<Suspects> {
+/// Looks at a step's features and loss, and at the weights that gave them.
+pub(super) fn suspects(stepped: &Stepped, batch: &Batch, weights: &Parameters) -> Result<Suspects> {
     let rows = bad_rows(&[&stepped.images, &stepped.texts], batch.len())?;
+    let none_stands_out = batch.len() > 1 && rows.len() == batch.len() && !stepped.loss.total.is_finite();
     Ok(Suspects {
-        weights: rows.len() == batch.len() && !stepped.loss.total.is_finite(),
+        weights: none_stands_out || !finite(weights)?,
         rows: named(&rows, batch),
     })
+}
+
+fn finite(weights: &Parameters) -> Result<bool> {
+    let _guard = tch::no_grad_guard();
+    for weight in weights.iter() {
+        if door(|| weight.tensor.isfinite().all().int64_value(&[])).map(|all| all == 0)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn named(rows: &[usize], batch: &Batch) -> String {

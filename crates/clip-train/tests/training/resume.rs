@@ -302,3 +302,58 @@ fn patience_ends_a_run_at_the_same_step_wherever_it_was_stopped() {
     let (summary, _) = train(&whole, config, Existing::Resume);
     assert!(summary.unwrap().step > end);
 }
+
+/// Is gone when it should hear of an evaluation behind a step.
+struct GoneAt(u64);
+
+impl Observer for GoneAt {
+    fn observe(&mut self, event: &Event<'_>) -> clip_nn::clip_core::Result<()> {
+        match event {
+            Event::Evaluated(figures) if figures["step"] == self.0 => {
+                Err(clip_nn::clip_core::Error::unavailable("the process ends"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn what_was_due_at_the_end_is_done_by_the_process_that_goes_on() {
+    let root = tempfile::tempdir().unwrap();
+    // The last step lies within an epoch, so its checkpoint is made before what is due at the end.
+    let config = RunConfig {
+        max_steps: Some(9),
+        ..config()
+    };
+    let whole = root.path().join("whole");
+    train(&whole, config.clone(), Existing::Refuse).0.unwrap();
+    let wanted = outcome(&whole);
+    let path = root.path().join("ended in the evaluation");
+    let parts = Parts {
+        observers: vec![Box::new(GoneAt(9))],
+        ..parts(
+            model(0.25),
+            Pairs::new(23, 5, 7),
+            config.clone(),
+            RunDir::open(&path, Existing::Refuse).unwrap(),
+        )
+    };
+    assert!(Trainer::run(parts, &zoo()).is_err());
+    let stopped = Checkpoint::open(&checkpoint(&path, 9)).unwrap();
+    assert!(!stopped.state().evaluated);
+    let (summary, _) = train(&path, config.clone(), Existing::Resume);
+    assert_eq!((summary.as_ref().unwrap().step, summary.unwrap().done), (9, 0));
+    assert!(outcome(&path) == wanted);
+    // Now it is finished.
+    let (summary, told) = train(&path, config.clone(), Existing::Resume);
+    assert!(summary.unwrap().evaluated.is_none());
+    assert!(told.lines()[0].contains("the run is finished"), "{:?}", told.lines());
+    // Killed between the checkpoint and the names.
+    let path = root.path().join("without names");
+    copy(&whole, &path);
+    fs::remove_file(checkpoint(&path, 9).join("end")).unwrap();
+    fs::remove_dir_all(path.join("last")).unwrap();
+    let (summary, _) = train(&path, config, Existing::Resume);
+    assert_eq!(summary.unwrap().done, 0);
+    assert!(outcome(&path) == wanted);
+}

@@ -90,6 +90,48 @@ fn bad_rows_stop_the_run_or_are_listed() {
 }
 
 #[test]
+fn a_table_without_a_batch_is_no_training() {
+    let mut setting = Setting::new();
+    setting.bad = (0..23).collect();
+    let mut config = config();
+    config.data.bad_rows = BadRows::Skip;
+    let (trained, _) = setting.run("bad", &config, Existing::Refuse, model(0.0));
+    let error = trained.unwrap_err().to_string();
+    assert!(error.contains("no batch to train on: 23 rows were refused"), "{error}");
+    let list = fs::read_to_string(setting.path("bad.rejects.jsonl")).unwrap();
+    assert_eq!(list.lines().count(), 23);
+    setting.bad = Vec::new();
+    config.batch_size = 24;
+    config.drop_last = true;
+    let (trained, _) = setting.run("few", &config, Existing::Refuse, model(0.0));
+    let error = trained.unwrap_err().to_string();
+    assert!(error.contains("smaller --batch-size"), "{error}");
+    // Neither leaves a model that looks trained.
+    assert!(!setting.path("bad/last").exists() && !setting.path("few/last").exists());
+}
+
+#[test]
+fn values_with_too_few_rows_for_a_batch_are_told() {
+    let setting = Setting::new();
+    let told = |batch_by_share: f64| {
+        let config = RunConfig {
+            batch_by: Some("tags".into()),
+            batch_by_share,
+            epochs: 1,
+            ..config()
+        };
+        let (trained, told) = setting.run(&format!("run_{batch_by_share}"), &config, Existing::Refuse, model(0.0));
+        trained.unwrap();
+        told.lines().join("\n")
+    };
+    let note = "batches of one `tags` that are asked for in an epoch can be made";
+    let lines = told(1.0);
+    assert!(lines.contains(note), "{lines}");
+    let lines = told(0.25);
+    assert!(!lines.contains(note), "{lines}");
+}
+
+#[test]
 fn a_stopped_run_keeps_its_list_and_adds_to_it() {
     let mut setting = Setting::new();
     setting.bad = vec![2, 22];

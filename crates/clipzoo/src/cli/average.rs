@@ -10,7 +10,7 @@ use clip_core::{Error, PairTable, Result};
 use clip_data::PendingFile;
 use clip_models::Average;
 use clip_nn::ParamOptions;
-use clip_train::{Reading, RunConfig, measure, write_report};
+use clip_train::{Reading, RunConfig, Summary, measure, write_report};
 
 use super::Cli;
 use super::args::{located, new_directory, note, note_layout};
@@ -86,6 +86,8 @@ pub(super) struct Mix<'a> {
 pub(super) struct Mixed {
     /// The share that was asked for.
     alpha: f64,
+    /// The run's step when it was made.
+    step: u64,
     /// Where the model of that share lies.
     path: PathBuf,
     /// The initial model.
@@ -134,26 +136,29 @@ impl<'a> Mix<'a> {
         }))
     }
 
-    /// Evaluates the sweep and writes the model, unless that was done before at this share and nothing was `trained` since.
-    pub(super) fn write(&self, trained: bool) -> Outcome<Option<Mixed>> {
+    /// Evaluates the sweep and writes the model, unless that was done before at this share and this step, and nothing was
+    /// trained since.
+    pub(super) fn write(&self, summary: &Summary) -> Outcome<Option<Mixed>> {
         let path = self.run.join("averaged");
-        if !trained && path.exists() && self.share_written() == Some(self.share) {
+        if summary.done == 0 && path.exists() && self.written() == Some((self.share, summary.step)) {
             return Ok(None);
         }
         let last = self.run.join("last");
         let average = Average::open(&self.found, &last, &self.cli.families)?;
         let mixed = Mixed {
             alpha: self.share,
+            step: summary.step,
             sweep: self.sweep(&average)?,
             initial: self.initial.clone(),
             trained: last,
             path,
         };
+        average.save(self.share, &mixed.path, &self.cli.families)?;
+        // What tells that it was done comes last.
         let text = json!(mixed);
         let mut file = PendingFile::create(self.run.join(MIXED))?;
         writeln!(file, "{text:#}").map_err(|error| file.error(error))?;
         file.commit()?;
-        average.save(self.share, &mixed.path, &self.cli.families)?;
         if self.config.report.enabled {
             // The page shows the sweep too.
             write_report(&self.run)?;
@@ -161,10 +166,11 @@ impl<'a> Mix<'a> {
         Ok(Some(mixed))
     }
 
-    /// The share of the average that is there.
-    fn share_written(&self) -> Option<f64> {
+    /// The share and the step of the average that is there.
+    fn written(&self) -> Option<(f64, u64)> {
         let text = std::fs::read_to_string(self.run.join(MIXED)).ok()?;
-        from_str::<Value>(&text).ok()?["alpha"].as_f64()
+        let there: Value = from_str(&text).ok()?;
+        Some((there["alpha"].as_f64()?, there["step"].as_u64()?))
     }
 
     fn sweep(&self, average: &Average) -> Result<Vec<Map<String, Value>>> {

@@ -126,7 +126,7 @@ fn begin(
     };
     let trained = train_job(job, &cli.zoo)?;
     let averaged = match mix {
-        Some(mix) => mix.write(trained.summary.done > 0)?,
+        Some(mix) => mix.write(&trained.summary)?,
         None => None,
     };
     Ok((trained, averaged))
