@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use clip_core::{Error, Id, Result};
-use clip_nn::tch::{Device, Kind, Tensor};
+use clip_nn::tch::{self, Device, Kind, Tensor};
 use clip_nn::{Modality, door, unit_rows};
 
 use super::QueueConfig;
@@ -82,7 +82,7 @@ pub(super) struct Concepts {
 fn in_order(rows: &Tensor) -> i64 {
     let dim = rows.size().get(1).copied().unwrap_or(1).max(1);
     match rows.device() {
-        Device::Cpu => (32_767 / dim).max(1),
+        Device::Cpu if tch::get_num_threads() > 1 => (32_767 / dim).max(1),
         _ => i64::MAX,
     }
 }
