@@ -225,7 +225,7 @@ fn too_few(source: &TableSource, config: &RunConfig) -> Result<Option<String>> {
     let possible = order.possible(&*source.table, batch)?;
     Ok((possible < wanted).then(|| {
         format!(
-            "{possible} of the {wanted} batches of one `{column}` that are asked for in an epoch can be made, since few values of \
+            "{possible} of the {wanted} batches of one `{column}` that are asked for in an epoch can be made, since too few values of \
              it have {batch} rows; a smaller --batch-size makes more"
         )
     }))
