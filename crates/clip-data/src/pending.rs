@@ -1,6 +1,7 @@
 //! A file that appears whole or not at all: written beside its place, then renamed.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,14 @@ use clip_core::{Error, Result};
 
 /// The hidden files of this process that are under way.
 static UNDER_WAY: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// How the name of a hidden file ends.
+const HIDDEN: &str = ".partial";
+
+/// How the name of a hidden file begins, by the name that its file will have.
+fn begins(name: &OsStr) -> String {
+    format!(".{}.", name.to_string_lossy())
+}
 
 fn under_way() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     // A set of paths is whole whatever happened to another holder.
@@ -99,7 +108,7 @@ impl PendingFile {
         }
         let unfinished = within.unwrap_or(&folder);
         loop {
-            let beside = unfinished.join(format!(".{}.{}.partial", name.to_string_lossy(), unique()));
+            let beside = unfinished.join(format!("{}{}{HIDDEN}", begins(name), unique()));
             match OpenOptions::new().read(true).write(true).create_new(true).open(&beside) {
                 Ok(file) => {
                     under_way().insert(beside.clone());
@@ -192,8 +201,7 @@ fn closed() -> io::Error {
 /// What killed processes left of a file at `path`: hidden files beside it, or in the folder `within`.
 pub(crate) fn left_behind(path: &Path, within: Option<&Path>) -> Result<Vec<PathBuf>> {
     let folder = within.map_or_else(|| folder_of(path), Path::to_owned);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let begins = format!(".{name}.");
+    let begins = begins(path.file_name().unwrap_or_default());
     let entries = match fs::read_dir(&folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(|error| Error::io("read", &folder, error))?,
@@ -203,7 +211,7 @@ pub(crate) fn left_behind(path: &Path, within: Option<&Path>) -> Result<Vec<Path
         let entry = entry.map_err(|error| Error::io("read", &folder, error))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(&begins) && name.ends_with(".partial") && !under_way().contains(&entry.path()) {
+        if name.starts_with(&begins) && name.ends_with(HIDDEN) && !under_way().contains(&entry.path()) {
             left.push(entry.path());
         }
     }

@@ -87,13 +87,13 @@ struct Share {
 
 /// Takes `weight` (default 1) and `start` (default 0) out of an objective's table; the rest are its own settings.
 fn split(name: &str, table: &Map<String, Value>) -> Result<(Share, Value)> {
+    let wrong = |what: String| of_table(name, Error::invalid(what));
     let mut own = table.clone();
     let start = match own.shift_remove("start") {
         None => 0,
-        Some(value) => value.as_u64().ok_or_else(|| {
-            Error::invalid(format!("start is {value}, which is no number of steps"))
-                .file(format!("[objectives.{name}]"))
-        })?,
+        Some(value) => value
+            .as_u64()
+            .ok_or_else(|| wrong(format!("start is {value}, which is no number of steps")))?,
     };
     let weight = match own.shift_remove("weight") {
         None => 1.0,
@@ -104,8 +104,7 @@ fn split(name: &str, table: &Map<String, Value>) -> Result<(Share, Value)> {
             } else {
                 value.to_string()
             };
-            Error::invalid(format!("weight is {value}, which is no finite number from 0"))
-                .file(format!("[objectives.{name}]"))
+            wrong(format!("weight is {value}, which is no finite number from 0"))
         })?,
     };
     Ok((Share { weight, start }, Value::Object(own)))
